@@ -1,0 +1,36 @@
+// errors: the one class for failures that are expected, and what their codes mean.
+// Path: used everywhere. Touches: nothing.
+
+/** What went wrong, as a program may test it. The message is for people. */
+export type ErrorCode =
+  | "ACCESS_DENIED" // the peer's name, password or right was refused
+  | "CERTIFICATE_UNREADABLE" // a certificate, key or secret file cannot be used
+  | "CLOUD_FENCED" // a newer epoch of this gateway's outbox writes to the cloud
+  | "CLOUD_UNREACHABLE" // the landing or the cluster Redis does not answer
+  | "DATA_HELD" // another process holds the data folder
+  | "FRAME_INVALID" // bytes that are no frame, or no record
+  | "LINK_FAILED" // a serial port cannot be opened or broke
+  | "LISTEN_FAILED" // an address cannot be listened on
+  | "OUTBOX_FULL" // an append over the lane's limit
+  | "PROXY_INVALID" // bytes that are no PROXY v2 header
+  | "SETTINGS_INVALID" // the settings cannot be used as they are
+  | "STORE_FAILED" // LevelDB refused a read or a write
+  | "TOPIC_INVALID" // a topic name or filter outside MQTT 3.1.1 clause 4.7
+  | "USAGE"; // the command line cannot be understood
+
+/** A failure that Sluice expects: a code to test, a message that names thing, place and mend. */
+export class SluiceError extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.name = "SluiceError";
+    this.code = code;
+  }
+}
+
+/** The message of whatever was thrown, on one line. */
+export function reasonOf(thrown: unknown): string {
+  const text = thrown instanceof Error ? thrown.message || thrown.name : String(thrown);
+  return text.replace(/\s*\n\s*/g, "; ");
+}

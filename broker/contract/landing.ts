@@ -1,0 +1,63 @@
+// landing: what gateway and cloud agree on about the landing Redis: keys, functions, answers.
+// Path: uplink → [landing] → ingest. Touches: nothing.
+
+import { SluiceError } from "./errors.ts";
+
+/** The keys of one gateway; the braces keep them in one slot of a Redis Cluster. */
+export function landingKeys(gateway: string): { up: string; pos: string; down: string } {
+  return { up: `{${gateway}}:up`, pos: `{${gateway}}:pos`, down: `{${gateway}}:down` };
+}
+
+/** The gateway's name in one of its keys; the only place from which the cloud takes that name. */
+export function gatewayOfKey(key: string): string | undefined {
+  return /^\{([^{}]+)\}:(?:up|pos|down)$/.exec(key)?.[1];
+}
+
+/** The Redis functions, registered by the cloud role as library `sluice`. */
+export const LANDING_FUNCTIONS = {
+  append: "sluice_append",
+  probe: "sluice_probe",
+  command: "sluice_command",
+} as const;
+
+/** Fields of a stream entry in `{gw}:up`, and of one in `{gw}:down`. */
+export const ENTRY_FIELDS = {
+  lane: "lane",
+  epoch: "epoch",
+  frame: "frame",
+  record: "record",
+} as const;
+
+/** Fields of `{gw}:pos` beside one `lane:<lane>` = `<epoch>:<seq>` per lane. */
+export const POS_FIELDS = {
+  lanePrefix: "lane:",
+  seenMs: "seen_ms",
+  downCursor: "down_cursor",
+} as const;
+
+/** How the landing answered an append or a probe; `seq` is the last one that it holds. */
+export interface AppendAnswer {
+  readonly status: "OK" | "DUP" | "GAP" | "FENCED";
+  readonly epoch: number;
+  readonly seq: number;
+}
+
+/** Reads the functions' reply `[status, epoch, seq]`. */
+export function parseAppendAnswer(reply: unknown): AppendAnswer {
+  if (Array.isArray(reply) && reply.length === 3) {
+    const [status, epoch, seq] = reply.map(String);
+    if (status === "OK" || status === "DUP" || status === "GAP" || status === "FENCED") {
+      return { status, epoch: Number(epoch), seq: Number(seq) };
+    }
+  }
+  throw new SluiceError(
+    "CLOUD_UNREACHABLE",
+    `the landing answers ${JSON.stringify(reply)}: its function library is not Sluice's`,
+  );
+}
+
+/** The position in `<epoch>:<seq>`, as `{gw}:pos` keeps it. */
+export function parsePosition(text: string): { epoch: number; seq: number } {
+  const [epoch, seq] = text.split(":").map(Number);
+  return { epoch: epoch || 0, seq: seq || 0 };
+}

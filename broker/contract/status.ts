@@ -1,0 +1,59 @@
+// status: what a broker says of itself at /status.json, and `sluice status` reads.
+// Path: gateway, cloud → status → [document] → cli. Touches: nothing.
+
+export interface StatusDocument {
+  readonly role: "gateway" | "cloud";
+  readonly name: string;
+  readonly version: string;
+  readonly startedAtMs: number;
+  /** True when the broker does all that it is there for; else the reasons say what is wrong. */
+  readonly ready: boolean;
+  readonly reasons: readonly string[];
+  readonly connections: number;
+  readonly outbox?: readonly LaneStatus[];
+  readonly uplink?: UplinkStatus;
+  readonly ingest?: IngestStatus;
+}
+
+export interface LaneStatus {
+  readonly lane: string;
+  readonly epoch: number;
+  /** Last sequence taken into custody; 0 when there was none. */
+  readonly lastSeq: number;
+  /** Position: last sequence that the cloud is known to hold. */
+  readonly position: number;
+  /** What waits for the cloud: records, their bytes, and when the oldest was taken. */
+  readonly waitingMessages: number;
+  readonly waitingBytes: number;
+  readonly oldestWaitingAtMs: number | null;
+  /** What the cloud took and is kept to rewind into. */
+  readonly tailMessages: number;
+  readonly tailBytes: number;
+  readonly bytesMax: number;
+  /** Messages that gap records stand for since the outbox was created. */
+  readonly droppedMessages: number;
+}
+
+export interface UplinkStatus {
+  /** Host and port of the landing, without user or password. */
+  readonly cloud: string;
+  readonly state: "connecting" | "online" | "waiting" | "fenced" | "stopped";
+  readonly why: string;
+  readonly sinceMs: number;
+  readonly sentMessages: number;
+  readonly receivedCommands: number;
+  readonly rewinds: number;
+}
+
+export interface IngestStatus {
+  readonly partitionsOwned: number;
+  readonly partitions: number;
+  readonly gateways: readonly GatewayStatus[];
+}
+
+export interface GatewayStatus {
+  readonly gateway: string;
+  readonly state: "online" | "offline";
+  readonly why: string;
+  readonly ingestedMessages: number;
+}

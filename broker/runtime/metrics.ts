@@ -1,0 +1,72 @@
+// metrics: counters and gauges in Prometheus' text format.
+// Path: every folder that counts; read by status. Touches: nothing.
+
+type Labels = Readonly<Record<string, string>>;
+
+interface Family {
+  readonly help: string;
+  readonly type: "counter" | "gauge";
+  readonly values: Map<string, number>;
+  readonly read: (() => Iterable<readonly [Labels, number]>) | undefined;
+}
+
+/** The metrics of one process. Names begin with `sluice_` and end in their unit or `_total`. */
+export class Metrics {
+  readonly #families = new Map<string, Family>();
+
+  /** A number that only grows. The function returned adds `by` (default 1) under `labels`. */
+  counter(name: string, help: string): (labels?: Labels, by?: number) => void {
+    const family = this.#add(name, help, "counter");
+    return (labels = {}, by = 1) => {
+      const key = labelText(labels);
+      family.values.set(key, (family.values.get(key) ?? 0) + by);
+    };
+  }
+
+  /** A number that is asked for when somebody looks. */
+  gauge(name: string, help: string, read: () => number): void {
+    this.gauges(name, help, () => [[{}, read()]]);
+  }
+
+  /** As gauge, with one value for each set of labels. */
+  gauges(name: string, help: string, read: () => Iterable<readonly [Labels, number]>): void {
+    this.#add(name, help, "gauge", read);
+  }
+
+  /** The value of a counter, summed over its labels; 0 when it has not counted yet. */
+  total(name: string): number {
+    const values = this.#families.get(name)?.values.values() ?? [];
+    return [...values].reduce((sum, value) => sum + value, 0);
+  }
+
+  /** All of it in Prometheus' text format 0.0.4. */
+  text(): string {
+    let text = "";
+    for (const [name, family] of this.#families) {
+      text += `# HELP ${name} ${family.help}\n# TYPE ${name} ${family.type}\n`;
+      for (const [labels, value] of samples(family)) text += `${name}${labels} ${value}\n`;
+    }
+    return text;
+  }
+
+  #add(name: string, help: string, type: Family["type"], read?: Family["read"]): Family {
+    const known = this.#families.get(name);
+    if (known) return known;
+    const family: Family = { help, type, values: new Map(), read };
+    this.#families.set(name, family);
+    return family;
+  }
+}
+
+function samples(family: Family): Iterable<readonly [string, number]> {
+  if (family.read) return [...family.read()].map(([labels, value]) => [labelText(labels), value]);
+  return family.values.size === 0 ? [["", 0]] : family.values;
+}
+
+function labelText(labels: Labels): string {
+  const pairs = Object.entries(labels).map(
+    ([key, value]) =>
+      `${key}="${value.replace(/[\\"\n]/g, (c) => (c === "\n" ? "\\n" : `\\${c}`))}"`,
+  );
+  return pairs.length === 0 ? "" : `{${pairs.join(",")}}`;
+}

@@ -1,0 +1,271 @@
+// settings-schema: every key of sluice.toml with its default and what it allows.
+// Path: settings. Touches: nothing.
+
+import * as v from "valibot";
+import { reasonOf } from "#contract/errors";
+import { assertTopicFilter, NAME_PATTERN } from "#contract/topics";
+
+const whole = (least: number, most: number) =>
+  v.pipe(
+    v.number("allowed: a whole number"),
+    v.check(
+      (value) => Number.isInteger(value) && value >= least && value <= most,
+      `allowed: a whole number from ${least} to ${most}`,
+    ),
+  );
+
+const oneOf = <const T extends readonly string[]>(...words: T) =>
+  v.picklist(words, `allowed: ${words.map((word) => JSON.stringify(word)).join(", ")}`);
+
+const flag = () => v.boolean("allowed: true or false");
+
+const path = v.pipe(v.string("allowed: a path"), v.minLength(1, "allowed: a path"));
+
+const name = v.pipe(
+  v.string("allowed: a name"),
+  v.regex(NAME_PATTERN, "allowed: 1 to 63 of A-Z a-z 0-9 . _ - that begin with a letter or digit"),
+);
+
+const HOST_PORT = /^(?:\[[0-9a-fA-F:.]+\]|[^\s:[\]]+):(?:[0-9]{1,5})$/;
+
+function isHostPort(text: string): boolean {
+  return HOST_PORT.test(text) && Number(text.slice(text.lastIndexOf(":") + 1)) <= 65_535;
+}
+
+const hostPort = v.pipe(
+  v.string("allowed: host:port"),
+  v.check(isHostPort, 'allowed: host:port, as "127.0.0.1:1883"'),
+);
+
+const listenAddress = v.pipe(
+  v.string("allowed: host:port or unix:/path"),
+  v.check(
+    (text) => isHostPort(text) || /^unix:\/.+/.test(text),
+    'allowed: host:port, as "127.0.0.1:1883", or "unix:/path"',
+  ),
+);
+
+const filter = v.pipe(
+  v.string("allowed: an MQTT topic filter"),
+  v.rawCheck(({ dataset, addIssue }) => {
+    if (!dataset.typed) return;
+    try {
+      assertTopicFilter(dataset.value);
+    } catch (fault) {
+      addIssue({ message: `allowed: an MQTT topic filter; ${reasonOf(fault)}` });
+    }
+  }),
+);
+
+function urlOf(...protocols: string[]) {
+  const allowed = `allowed: a URL that begins with ${protocols.map((p) => `${p}//`).join(" or ")}`;
+  return v.pipe(
+    v.string(allowed),
+    v.check((text) => URL.canParse(text) && protocols.includes(new URL(text).protocol), allowed),
+    v.check(
+      (text) => !URL.canParse(text) || new URL(text).password === "",
+      "allowed: a URL without a password; name a file in password_file",
+    ),
+  );
+}
+
+const Listener = v.pipe(
+  v.strictObject({
+    protocol: oneOf("mqtt", "mqtts", "ws", "wss"),
+    address: listenAddress,
+    cert_file: v.optional(path),
+    key_file: v.optional(path),
+    ca_file: v.optional(path),
+    proxy: v.optional(flag(), false),
+    proxy_from: v.optional(v.array(v.pipe(v.string(), v.ip("allowed: IP addresses"))), [
+      "127.0.0.1",
+      "::1",
+    ]),
+  }),
+  v.forward(
+    v.check(
+      (it) => it.protocol === "mqtt" || it.protocol === "ws" || it.cert_file !== undefined,
+      "allowed: with mqtts and wss, the path of a PEM certificate",
+    ),
+    ["cert_file"],
+  ),
+  v.forward(
+    v.check(
+      (it) => it.protocol === "mqtt" || it.protocol === "ws" || it.key_file !== undefined,
+      "allowed: with mqtts and wss, the path of a PEM key",
+    ),
+    ["key_file"],
+  ),
+);
+
+const Access = v.strictObject({
+  anonymous: v.optional(oneOf("never", "loopback", "all"), "loopback"),
+  users_file: v.optional(path, "/etc/sluice/users"),
+});
+
+const Limits = v.strictObject({
+  connections_max: v.optional(whole(1, 1_000_000), 1_000),
+  connect_seconds_max: v.optional(whole(1, 3_600), 10),
+  packet_bytes_max: v.optional(whole(128, 268_435_455), 262_144),
+  packet_before_connect_bytes_max: v.optional(whole(128, 268_435_455), 65_536),
+  delivery_messages_max: v.optional(whole(1, 1_000_000), 10_000),
+  delivery_bytes_max: v.optional(whole(1_024, 1_073_741_824), 4_194_304),
+});
+
+const redis = {
+  url: urlOf("redis:", "rediss:"),
+  password_file: v.optional(path),
+  ca_file: v.optional(path),
+  cert_file: v.optional(path),
+  key_file: v.optional(path),
+};
+
+const Forward = v.strictObject({
+  filter,
+  lane: v.optional(name, "default"),
+  qos0: v.optional(flag(), true),
+});
+
+const Uplink = v.strictObject({
+  ...redis,
+  probe_seconds: v.optional(whole(1, 3_600), 30),
+  forward: v.optional(v.array(Forward), [{ filter: "#" }]),
+});
+
+const Lane = v.strictObject({ name, bytes_max: v.optional(whole(65_536, 2 ** 50), 1_073_741_824) });
+
+const Outbox = v.strictObject({
+  tail_seconds_max: v.optional(whole(0, 604_800), 600),
+  tail_bytes_max: v.optional(whole(0, 2 ** 40), 67_108_864),
+  lanes: v.optional(v.array(Lane), [{ name: "default" }]),
+});
+
+const Ingest = v.strictObject({
+  lease_seconds: v.optional(whole(2, 600), 5),
+  tail_seconds_max: v.optional(whole(0, 604_800), 600),
+  gateway_silent_seconds_max: v.optional(whole(2, 86_400), 75),
+  commands_max: v.optional(whole(1, 10_000_000), 10_000),
+});
+
+const Lines = v.strictObject({
+  format: v.optional(oneOf("text", "json", "key-value", "csv"), "text"),
+  columns: v.optional(v.array(name), []),
+  separator: v.optional(v.pipe(v.string(), v.length(1, "allowed: one character")), ","),
+  line_end: v.optional(oneOf("lf", "crlf", "cr"), "lf"),
+  line_bytes_max: v.optional(whole(1, 65_536), 4_096),
+});
+
+const Link = v.strictObject({
+  path,
+  driver: v.optional(oneOf("lines"), "lines"),
+  device: v.optional(name),
+  baud_rate: v.optional(whole(50, 4_000_000), 115_200),
+  data_bits: v.optional(v.picklist([5, 6, 7, 8], "allowed: 5, 6, 7, 8"), 8),
+  stop_bits: v.optional(v.picklist([1, 1.5, 2], "allowed: 1, 1.5, 2"), 1),
+  parity: v.optional(oneOf("none", "even", "odd"), "none"),
+  hardware_flow: v.optional(flag(), false),
+  lines: v.optional(Lines, {}),
+});
+
+const Bridge = v.strictObject({
+  broker: v.optional(
+    v.pipe(
+      v.string(),
+      v.check(
+        (text) => /^unix:\/.+/.test(text) || (URL.canParse(text) && /^mqtts?:/.test(text)),
+        'allowed: "mqtt://host:port", "mqtts://host:port" or "unix:/path"',
+      ),
+    ),
+    "mqtt://127.0.0.1:1883",
+  ),
+  username: v.optional(v.string()),
+  password_file: v.optional(path),
+  ca_file: v.optional(path),
+  unacknowledged_max: v.optional(whole(1, 65_535), 100),
+});
+
+/** The whole file. Tables of the other role are refused by the last checks. */
+export const SettingsSchema = v.pipe(
+  v.strictObject({
+    role: oneOf("gateway", "cloud"),
+    name,
+    data: v.optional(path, "/var/lib/sluice"),
+    log: v.optional(
+      v.strictObject({ level: v.optional(oneOf("error", "warn", "info", "debug"), "info") }),
+      {},
+    ),
+    listeners: v.optional(v.array(Listener), [{ protocol: "mqtt", address: "127.0.0.1:1883" }]),
+    access: v.optional(Access, {}),
+    limits: v.optional(Limits, {}),
+    status: v.optional(v.strictObject({ address: v.optional(hostPort, "127.0.0.1:9883") }), {}),
+    uplink: v.optional(Uplink),
+    outbox: v.optional(Outbox, {}),
+    landing: v.optional(v.strictObject(redis)),
+    cluster: v.optional(v.strictObject(redis)),
+    ingest: v.optional(Ingest, {}),
+    bridge: v.optional(Bridge, {}),
+    links: v.optional(v.array(Link), []),
+  }),
+  v.rawCheck(({ dataset, addIssue }) => {
+    if (dataset.typed) for (const fault of crossFaults(dataset.value)) addIssue(fault);
+  }),
+);
+
+export type Settings = Readonly<v.InferOutput<typeof SettingsSchema>>;
+export type ListenerSettings = Settings["listeners"][number];
+export type LinkSettings = Settings["links"][number];
+export type LinesSettings = LinkSettings["lines"];
+export type BridgeSettings = Settings["bridge"];
+export type RedisSettings = NonNullable<Settings["cluster"]>;
+export type UplinkSettings = NonNullable<Settings["uplink"]>;
+
+interface Fault {
+  readonly message: string;
+  readonly path: [v.ObjectPathItem, ...v.IssuePathItem[]];
+}
+
+/** What no single key shows: tables of the other role, lanes that are not there, equal devices. */
+function crossFaults(settings: Settings): Fault[] {
+  const faults: Fault[] = [];
+  const fault = (message: string, ...keys: (string | number)[]) =>
+    faults.push({ message, path: issuePath(settings, keys) });
+  if (settings.role === "cloud") {
+    if (!settings.landing)
+      fault("allowed in role cloud: a [landing] table with its url", "landing");
+    if (!settings.cluster)
+      fault("allowed in role cloud: a [cluster] table with its url", "cluster");
+    if (settings.uplink) fault('allowed: with role = "gateway" only', "uplink");
+  } else {
+    if (settings.landing) fault('allowed: with role = "cloud" only', "landing");
+    if (settings.cluster) fault('allowed: with role = "cloud" only', "cluster");
+  }
+  const lanes = settings.outbox.lanes.map((lane) => lane.name);
+  for (const [index, forward] of (settings.uplink?.forward ?? []).entries()) {
+    if (!lanes.includes(forward.lane)) {
+      fault(`allowed: a lane of [outbox]: ${lanes.join(", ")}`, "uplink", "forward", index, "lane");
+    }
+  }
+  for (const index of repeats(lanes))
+    fault("allowed: each name once", "outbox", "lanes", index, "name");
+  const paths = settings.links.map((link) => link.path);
+  for (const index of repeats(paths)) fault("allowed: each path once", "links", index, "path");
+  const devices = settings.links.map((link, index) => link.device ?? `\0${index}`);
+  for (const index of repeats(devices))
+    fault("allowed: each device once", "links", index, "device");
+  return faults;
+}
+
+function repeats(values: readonly string[]): number[] {
+  return [...values.keys()].filter((index) => values.indexOf(values[index] ?? "") < index);
+}
+
+function issuePath(root: unknown, keys: (string | number)[]): Fault["path"] {
+  let input = root as Record<string | number, unknown>;
+  const items = keys.map((key) => {
+    const value = input?.[key];
+    const item = { type: "unknown", origin: "value", input, key, value } as v.UnknownPathItem;
+    input = value as Record<string | number, unknown>;
+    return item;
+  });
+  return items as unknown as Fault["path"];
+}
