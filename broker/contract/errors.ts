@@ -4,6 +4,7 @@
 /** What went wrong, as a program may test it. The message is for people. */
 export type ErrorCode =
   | "ACCESS_DENIED" // the peer's name, password or right was refused
+  | "BROKER_UNREACHABLE" // a broker does not answer the operator's command
   | "CERTIFICATE_UNREADABLE" // a certificate, key or secret file cannot be used
   | "CLOUD_FENCED" // a newer epoch of this gateway's outbox writes to the cloud
   | "CLOUD_UNREACHABLE" // the landing or the cluster Redis does not answer
@@ -12,6 +13,7 @@ export type ErrorCode =
   | "LINK_FAILED" // a serial port cannot be opened or broke
   | "LISTEN_FAILED" // an address cannot be listened on
   | "OUTBOX_FULL" // an append over the lane's limit
+  | "PACKET_TOO_LARGE" // an MQTT packet that is longer than its connection may send
   | "PROXY_INVALID" // bytes that are no PROXY v2 header
   | "SETTINGS_INVALID" // the settings cannot be used as they are
   | "STORE_FAILED" // LevelDB refused a read or a write
@@ -31,6 +33,10 @@ export class SluiceError extends Error {
 
 /** The message of whatever was thrown, on one line. */
 export function reasonOf(thrown: unknown): string {
+  // What node:net throws when a name has several addresses has no message of its own.
+  if (thrown instanceof AggregateError && thrown.message === "") {
+    return thrown.errors.map(reasonOf).join("; ");
+  }
   const text = thrown instanceof Error ? thrown.message || thrown.name : String(thrown);
   return text.replace(/\s*\n\s*/g, "; ");
 }

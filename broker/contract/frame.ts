@@ -44,12 +44,16 @@ export function decodeFrame(bytes: Uint8Array): Sequenced[] {
     throw new SluiceError("FRAME_INVALID", `frame version ${version}, knows ${FRAME_VERSION}`);
   }
   let next = reader.varint();
+  if (next < 1) throw new SluiceError("FRAME_INVALID", "begins with sequence 0, which none has");
   const records: Sequenced[] = [];
   while (reader.left > 0) {
     const record = decodeRecord(reader.take(reader.varint()));
     const last = record.kind === "gap" ? record.gap.to : next;
     if (record.kind === "gap" && record.gap.from !== next) {
       throw new SluiceError("FRAME_INVALID", `gap from ${record.gap.from} stands at ${next}`);
+    }
+    if (!Number.isSafeInteger(last)) {
+      throw new SluiceError("FRAME_INVALID", "reaches a sequence over 2^53 - 1");
     }
     records.push({ first: next, last, record });
     next = last + 1;

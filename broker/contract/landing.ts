@@ -2,6 +2,7 @@
 // Path: uplink → [landing] → ingest. Touches: nothing.
 
 import { SluiceError } from "./errors.ts";
+import { NAME_PATTERN } from "./topics.ts";
 
 /** The keys of one gateway; the braces keep them in one slot of a Redis Cluster. */
 export function landingKeys(gateway: string): { up: string; pos: string; down: string } {
@@ -10,7 +11,8 @@ export function landingKeys(gateway: string): { up: string; pos: string; down: s
 
 /** The gateway's name in one of its keys; the only place from which the cloud takes that name. */
 export function gatewayOfKey(key: string): string | undefined {
-  return /^\{([^{}]+)\}:(?:up|pos|down)$/.exec(key)?.[1];
+  const name = /^\{([^{}]+)\}:(?:up|pos|down)$/.exec(key)?.[1];
+  return name !== undefined && NAME_PATTERN.test(name) ? name : undefined;
 }
 
 /** The Redis functions, registered by the cloud role as library `sluice`. */
@@ -45,15 +47,23 @@ export interface AppendAnswer {
 /** Reads the functions' reply `[status, epoch, seq]`. */
 export function parseAppendAnswer(reply: unknown): AppendAnswer {
   if (Array.isArray(reply) && reply.length === 3) {
-    const [status, epoch, seq] = reply.map(String);
+    const [status, ...numbers] = reply.map(String);
+    const [epoch = Number.NaN, seq = Number.NaN] = numbers.map(wholeNumber);
     if (status === "OK" || status === "DUP" || status === "GAP" || status === "FENCED") {
-      return { status, epoch: Number(epoch), seq: Number(seq) };
+      if (!Number.isNaN(epoch) && !Number.isNaN(seq)) return { status, epoch, seq };
     }
   }
+  const shown = String(JSON.stringify(reply)).slice(0, 80);
   throw new SluiceError(
     "CLOUD_UNREACHABLE",
-    `the landing answers ${JSON.stringify(reply)}: its function library is not Sluice's`,
+    `the landing answers ${shown}: its function library is not Sluice's`,
   );
+}
+
+function wholeNumber(text: string): number {
+  return /^[0-9]{1,16}$/.test(text) && Number.isSafeInteger(Number(text))
+    ? Number(text)
+    : Number.NaN;
 }
 
 /** The position in `<epoch>:<seq>`, as `{gw}:pos` keeps it. */

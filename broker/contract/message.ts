@@ -36,7 +36,8 @@ const RETAIN_BIT = 0x40;
 const QOS_SHIFT = 4;
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder("utf-8", { fatal: true });
+// U+FEFF at the front is text like any other [MQTT-1.5.3-3].
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** The record of a message: kind·qos·retain, takenAtMs, topic length, topic, payload. */
 export function encodeMessage(message: Message): Uint8Array {

@@ -6,8 +6,9 @@ export interface StatusDocument {
   readonly name: string;
   readonly version: string;
   readonly startedAtMs: number;
-  /** True when the broker does all that it is there for; else the reasons say what is wrong. */
+  /** True when clients are served. An outage of the cloud leaves a gateway ready. */
   readonly ready: boolean;
+  /** All that is wrong, in an operator's words; a gateway that is ready may have some, too. */
   readonly reasons: readonly string[];
   readonly connections: number;
   readonly outbox?: readonly LaneStatus[];

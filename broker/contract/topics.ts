@@ -15,7 +15,7 @@ const TO = "to/";
 export function assertTopicName(topic: string): void {
   assertTopicText(topic);
   if (/[+#]/.test(topic)) {
-    throw new SluiceError("TOPIC_INVALID", `topic ${JSON.stringify(topic)} holds a wildcard`);
+    throw new SluiceError("TOPIC_INVALID", `topic ${shown(topic)} holds a wildcard`);
   }
 }
 
@@ -26,10 +26,10 @@ export function assertTopicFilter(filter: string): void {
   levels.forEach((level, index) => {
     const last = index === levels.length - 1;
     if (level.includes("#") && (level !== "#" || !last)) {
-      throw new SluiceError("TOPIC_INVALID", `${JSON.stringify(filter)}: # must be the last level`);
+      throw new SluiceError("TOPIC_INVALID", `${shown(filter)}: # must be the last level`);
     }
     if (level.includes("+") && level !== "+") {
-      throw new SluiceError("TOPIC_INVALID", `${JSON.stringify(filter)}: + must be a whole level`);
+      throw new SluiceError("TOPIC_INVALID", `${shown(filter)}: + must be a whole level`);
     }
   });
 }
@@ -37,8 +37,13 @@ export function assertTopicFilter(filter: string): void {
 function assertTopicText(text: string): void {
   const fault = topicTextFault(text);
   if (fault !== undefined) {
-    throw new SluiceError("TOPIC_INVALID", `topic ${JSON.stringify(text.slice(0, 80))} ${fault}`);
+    throw new SluiceError("TOPIC_INVALID", `topic ${shown(text)} ${fault}`);
   }
+}
+
+/** What a message may quote of a topic: as long as one is, a log line is not. */
+function shown(text: string): string {
+  return JSON.stringify(text.slice(0, 80));
 }
 
 function topicTextFault(text: string): string | undefined {

@@ -2,6 +2,7 @@
 // Path: every process. Touches: stdout.
 
 import { pino } from "pino";
+import { printable } from "./printable.ts";
 
 export type Log = pino.Logger;
 
@@ -46,5 +47,6 @@ export function readable(line: string): string {
   const rest = Object.entries(fields)
     .map(([key, value]) => ` ${key}=${typeof value === "string" ? value : JSON.stringify(value)}`)
     .join("");
-  return `${String(time).slice(11, 23)} ${String(level).padEnd(5)} ${name}: ${msg ?? ""}${rest}\n`;
+  const text = printable(`${name}: ${msg ?? ""}${rest}`);
+  return `${String(time).slice(11, 23)} ${String(level).padEnd(5)} ${text}\n`;
 }

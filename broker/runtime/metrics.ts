@@ -44,7 +44,7 @@ export class Metrics {
     let text = "";
     for (const [name, family] of this.#families) {
       text += `# HELP ${name} ${family.help}\n# TYPE ${name} ${family.type}\n`;
-      for (const [labels, value] of samples(family)) text += `${name}${labels} ${value}\n`;
+      for (const [labels, value] of samples(family)) text += `${name}${labels} ${number(value)}\n`;
     }
     return text;
   }
@@ -61,6 +61,10 @@ export class Metrics {
 function samples(family: Family): Iterable<readonly [string, number]> {
   if (family.read) return [...family.read()].map(([labels, value]) => [labelText(labels), value]);
   return family.values.size === 0 ? [["", 0]] : family.values;
+}
+
+function number(value: number): string {
+  return String(value).replace("Infinity", "Inf").replace(/^Inf/, "+Inf");
 }
 
 function labelText(labels: Labels): string {

@@ -41,6 +41,8 @@ function end(code: number, text: string, stream: NodeJS.WritableStream = process
 
 /** A service that runs until it is stopped. */
 export interface Service {
+  /** Rejects when the service cannot go on; its process then ends as one that could not start. */
+  readonly running?: Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -51,14 +53,8 @@ const REFUSED_CODES = new Set(["CERTIFICATE_UNREADABLE", "SETTINGS_INVALID", "US
  * that fails ends in one line (exit 2 when the settings are at fault, else 1).
  */
 export async function runService(log: Log, start: () => Promise<Service>): Promise<void> {
-  let service: Service;
-  try {
-    service = await start();
-  } catch (fault) {
-    if (!(fault instanceof SluiceError)) throw fault;
-    process.stderr.write(`${fault.message}\n`);
-    process.exit(REFUSED_CODES.has(fault.code) ? EXIT.refused : EXIT.failed);
-  }
+  const service = await start().catch(endFailed);
+  service.running?.catch(endFailed);
   const stop = (signal: NodeJS.Signals) => {
     log.info({ signal }, "stopping");
     setTimeout(() => process.exit(EXIT.failed), STOP_MS_MAX).unref();
@@ -72,4 +68,11 @@ export async function runService(log: Log, start: () => Promise<Service>): Promi
   };
   process.once("SIGTERM", stop);
   process.once("SIGINT", stop);
+}
+
+/** One line for a failure that was foreseen; a fault of ours keeps its stack and ends the process. */
+function endFailed(fault: unknown): never {
+  if (!(fault instanceof SluiceError)) throw fault;
+  process.stderr.write(`${fault.message}\n`);
+  process.exit(REFUSED_CODES.has(fault.code) ? EXIT.refused : EXIT.failed);
 }

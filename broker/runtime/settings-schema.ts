@@ -62,11 +62,20 @@ function urlOf(...protocols: string[]) {
   return v.pipe(
     v.string(allowed),
     v.check((text) => URL.canParse(text) && protocols.includes(new URL(text).protocol), allowed),
-    v.check(
-      (text) => !URL.canParse(text) || new URL(text).password === "",
-      "allowed: a URL without a password; name a file in password_file",
-    ),
+    withoutPassword(),
   );
+}
+
+function withoutPassword() {
+  return v.check<string, string>(
+    // Looked at as text: a password with / ? or # in it makes a URL whose host is the user's name.
+    (text) => !/\/\/.*:.*@/.test(text),
+    "allowed: a URL without a password; name a file in password_file",
+  );
+}
+
+function overTls(protocol: string): boolean {
+  return protocol === "mqtts" || protocol === "wss";
 }
 
 const Listener = v.pipe(
@@ -83,15 +92,17 @@ const Listener = v.pipe(
     ]),
   }),
   v.forward(
-    v.check(
-      (it) => it.protocol === "mqtt" || it.protocol === "ws" || it.cert_file !== undefined,
+    v.partialCheck(
+      [["protocol"], ["cert_file"]],
+      (it) => !overTls(it.protocol) || it.cert_file !== undefined,
       "allowed: with mqtts and wss, the path of a PEM certificate",
     ),
     ["cert_file"],
   ),
   v.forward(
-    v.check(
-      (it) => it.protocol === "mqtt" || it.protocol === "ws" || it.key_file !== undefined,
+    v.partialCheck(
+      [["protocol"], ["key_file"]],
+      (it) => !overTls(it.protocol) || it.key_file !== undefined,
       "allowed: with mqtts and wss, the path of a PEM key",
     ),
     ["key_file"],
@@ -175,13 +186,14 @@ const Bridge = v.strictObject({
         (text) => /^unix:\/.+/.test(text) || (URL.canParse(text) && /^mqtts?:/.test(text)),
         'allowed: "mqtt://host:port", "mqtts://host:port" or "unix:/path"',
       ),
+      withoutPassword(),
     ),
     "mqtt://127.0.0.1:1883",
   ),
   username: v.optional(v.string()),
   password_file: v.optional(path),
   ca_file: v.optional(path),
-  unacknowledged_max: v.optional(whole(1, 65_535), 100),
+  unacknowledged_max: v.optional(whole(1, 10_000), 100),
 });
 
 /** The whole file. Tables of the other role are refused by the last checks. */
@@ -207,7 +219,7 @@ export const SettingsSchema = v.pipe(
     links: v.optional(v.array(Link), []),
   }),
   v.rawCheck(({ dataset, addIssue }) => {
-    if (dataset.typed) for (const fault of crossFaults(dataset.value)) addIssue(fault);
+    for (const fault of crossFaults(dataset.value)) addIssue(fault);
   }),
 );
 
@@ -224,39 +236,57 @@ interface Fault {
   readonly path: [v.ObjectPathItem, ...v.IssuePathItem[]];
 }
 
-/** What no single key shows: tables of the other role, lanes that are not there, equal devices. */
-function crossFaults(settings: Settings): Fault[] {
+/**
+ * What no single key shows: tables of the other role, lanes that are not there, equal devices.
+ * Looks at a file that may have other faults, so that all of them are told at once.
+ */
+function crossFaults(settings: unknown): Fault[] {
   const faults: Fault[] = [];
   const fault = (message: string, ...keys: (string | number)[]) =>
     faults.push({ message, path: issuePath(settings, keys) });
-  if (settings.role === "cloud") {
-    if (!settings.landing)
+  const isThere = (key: string) => at(settings, key) !== undefined;
+  if (at(settings, "role") === "cloud") {
+    if (!isThere("landing"))
       fault("allowed in role cloud: a [landing] table with its url", "landing");
-    if (!settings.cluster)
+    if (!isThere("cluster"))
       fault("allowed in role cloud: a [cluster] table with its url", "cluster");
-    if (settings.uplink) fault('allowed: with role = "gateway" only', "uplink");
-  } else {
-    if (settings.landing) fault('allowed: with role = "cloud" only', "landing");
-    if (settings.cluster) fault('allowed: with role = "cloud" only', "cluster");
+    if (isThere("uplink")) fault('allowed: with role = "gateway" only', "uplink");
+  } else if (at(settings, "role") === "gateway") {
+    if (isThere("landing")) fault('allowed: with role = "cloud" only', "landing");
+    if (isThere("cluster")) fault('allowed: with role = "cloud" only', "cluster");
   }
-  const lanes = settings.outbox.lanes.map((lane) => lane.name);
-  for (const [index, forward] of (settings.uplink?.forward ?? []).entries()) {
-    if (!lanes.includes(forward.lane)) {
+  const lanes = column(at(at(settings, "outbox"), "lanes"), "name");
+  for (const [index, lane] of column(at(at(settings, "uplink"), "forward"), "lane").entries()) {
+    if (typeof lane === "string" && !lanes.includes(lane)) {
       fault(`allowed: a lane of [outbox]: ${lanes.join(", ")}`, "uplink", "forward", index, "lane");
     }
   }
   for (const index of repeats(lanes))
     fault("allowed: each name once", "outbox", "lanes", index, "name");
-  const paths = settings.links.map((link) => link.path);
-  for (const index of repeats(paths)) fault("allowed: each path once", "links", index, "path");
-  const devices = settings.links.map((link, index) => link.device ?? `\0${index}`);
-  for (const index of repeats(devices))
+  const links = at(settings, "links");
+  for (const index of repeats(column(links, "path")))
+    fault("allowed: each path once", "links", index, "path");
+  for (const index of repeats(column(links, "device")))
     fault("allowed: each device once", "links", index, "device");
   return faults;
 }
 
-function repeats(values: readonly string[]): number[] {
-  return [...values.keys()].filter((index) => values.indexOf(values[index] ?? "") < index);
+function at(value: unknown, key: string): unknown {
+  return typeof value === "object" && value !== null && Object.hasOwn(value, key)
+    ? (value as Record<string, unknown>)[key]
+    : undefined;
+}
+
+/** What each table of an array of tables has under `key`. */
+function column(tables: unknown, key: string): unknown[] {
+  return Array.isArray(tables) ? tables.map((table) => at(table, key)) : [];
+}
+
+/** Where text stands that stood before. */
+function repeats(values: readonly unknown[]): number[] {
+  return [...values.keys()].filter(
+    (index) => typeof values[index] === "string" && values.indexOf(values[index]) < index,
+  );
 }
 
 function issuePath(root: unknown, keys: (string | number)[]): Fault["path"] {

@@ -1,0 +1,102 @@
+// status: sluice status: what is wrong, and what was lost, if anything.
+// Path: main → [status] → fetch-status. Touches: stdout.
+
+import type {
+  GatewayStatus,
+  IngestStatus,
+  LaneStatus,
+  StatusDocument,
+  UplinkStatus,
+} from "#contract/status";
+import { printable } from "#runtime/printable";
+import { type Command, readArguments, refuseMore } from "./command.ts";
+import { fetchStatus, STATUS_OPTIONS, STATUS_OPTIONS_USAGE } from "./fetch-status.ts";
+import { formatAge, formatBytes, formatCount, formatCounted, formatShare } from "./format.ts";
+
+const GATEWAYS_SHOWN_MAX = 10;
+
+export const status: Command = {
+  summary: "how the broker is, in a few lines",
+  usage: `usage: sluice status [--json] [--config FILE | --status HOST:PORT]
+
+Tells what is wrong with the broker and what was lost, if anything.
+Exit code 0: ready. 1: not ready, or no answer. 2: bad settings or usage.
+
+${STATUS_OPTIONS_USAGE}`,
+  async run(args) {
+    const { values, positionals } = readArguments(args, STATUS_OPTIONS);
+    refuseMore(positionals);
+    const { document, nowMs } = await fetchStatus(values);
+    const text = values.json ? `${JSON.stringify(document)}\n` : formatStatus(document, nowMs);
+    process.stdout.write(text);
+    return document.ready ? 0 : 1;
+  },
+};
+
+/** A line's word and its text; a word is not repeated. */
+type Line = readonly [word: string, text: string];
+
+/** The document as an operator reads it. */
+export function formatStatus(document: StatusDocument, nowMs: number): string {
+  const up = formatAge(nowMs - document.startedAtMs);
+  const connections = formatCounted(document.connections, "connection");
+  const lines: Line[] = [
+    [document.role, `Sluice ${document.version}, up ${up}, ${connections}`],
+    ...document.reasons.map((reason): Line => ["wrong", reason]),
+    ...(document.uplink ? uplinkLines(document.uplink, nowMs) : []),
+    ...(document.outbox ?? []).map((lane): Line => ["outbox", laneText(lane, nowMs)]),
+    ...(document.outbox ? lostLines(document.outbox) : []),
+    ...(document.ingest ? ingestLines(document.ingest) : []),
+  ];
+  const title = `${printable(document.name)}: ${document.ready ? "ready" : "NOT READY"}\n`;
+  return title + lines.map((line, index) => aligned(line, lines[index - 1])).join("");
+}
+
+function aligned([word, text]: Line, before: Line | undefined): string {
+  const shown = before?.[0] === word ? "" : word;
+  return `  ${shown.padEnd(9)}${printable(text)}\n`;
+}
+
+function uplinkLines(uplink: UplinkStatus, nowMs: number): Line[] {
+  const why = uplink.why === "" ? "" : `: ${uplink.why}`;
+  const sent = `${formatCounted(uplink.sentMessages, "message")} sent`;
+  const commands = `${formatCounted(uplink.receivedCommands, "command")} received`;
+  const rewinds = formatCounted(uplink.rewinds, "rewind");
+  return [
+    ["uplink", `${uplink.state} for ${formatAge(nowMs - uplink.sinceMs)}${why}`],
+    ["uplink", `${uplink.cloud}, ${sent}, ${commands}, ${rewinds}`],
+  ];
+}
+
+function laneText(lane: LaneStatus, nowMs: number): string {
+  const waiting = `${lane.lane}: ${formatCount(lane.waitingMessages)} waiting`;
+  const share = formatShare(lane.waitingBytes, lane.bytesMax);
+  const bytes = `${formatBytes(lane.waitingBytes)} of ${formatBytes(lane.bytesMax)} (${share})`;
+  const oldest = lane.oldestWaitingAtMs;
+  return `${waiting}, ${bytes}${oldest === null ? "" : `, oldest ${formatAge(nowMs - oldest)}`}`;
+}
+
+function lostLines(lanes: readonly LaneStatus[]): Line[] {
+  const losses = lanes.filter((lane) => lane.droppedMessages > 0);
+  if (losses.length === 0) return [["lost", "nothing"]];
+  return losses.map(({ lane, droppedMessages }) => [
+    "lost",
+    `${formatCounted(droppedMessages, "message")} of lane ${lane}, for which gap records stand`,
+  ]);
+}
+
+function ingestLines({ partitions, partitionsOwned, gateways }: IngestStatus): Line[] {
+  const offline = gateways.filter((gateway) => gateway.state === "offline");
+  const online = gateways.length - offline.length;
+  const more = offline.length - GATEWAYS_SHOWN_MAX;
+  return [
+    ["ingest", `${partitionsOwned} of ${partitions} partitions`],
+    ["gateways", `${formatCount(online)} online, ${formatCount(offline.length)} offline`],
+    ...offline.slice(0, GATEWAYS_SHOWN_MAX).map((it): Line => ["gateways", offlineText(it)]),
+    ...(more > 0 ? [["gateways", `and ${formatCount(more)} more offline`] as const] : []),
+  ];
+}
+
+function offlineText({ gateway, why }: GatewayStatus): string {
+  return `${gateway} offline${why === "" ? "" : `: ${why}`}`;
+}

@@ -1,0 +1,102 @@
+// cloud: the wiring of role cloud.
+// Path: main → [cloud] → mqtt, cluster, ingest, status. Touches: what those touch.
+
+import assert from "node:assert";
+import { randomUUID } from "node:crypto";
+import type { Message } from "#contract/message";
+import type { StatusDocument } from "#contract/status";
+import { isFromTopic, isToTopic } from "#contract/topics";
+import { readSecret, readTlsFiles } from "#runtime/files";
+import type { Log } from "#runtime/log";
+import { Metrics } from "#runtime/metrics";
+import { openNotify } from "#runtime/notify";
+import type { Service } from "#runtime/process";
+import type { RedisSettings, Settings } from "#runtime/settings-schema";
+import { VERSION } from "#runtime/version";
+import { CLUSTER_PERSISTENT_WRITES_MAX, Cluster, unsafeFilter } from "./cluster/cluster.ts";
+import { Ingest } from "./ingest/ingest.ts";
+import { Mqtt } from "./mqtt/mqtt.ts";
+import { registerProcessMetrics } from "./status/process-metrics.ts";
+import { startStatus } from "./status/status.ts";
+
+export async function startCloud(settings: Settings, log: Log): Promise<Service> {
+  const metrics = new Metrics();
+  const startedAtMs = Date.now();
+  registerProcessMetrics(metrics);
+  const landing = withUsableFiles(settings.landing);
+  const clusterSettings = withUsableFiles(settings.cluster);
+
+  const cluster = new Cluster(clusterSettings, log);
+  let mqtt: Mqtt | undefined;
+  const ingest = new Ingest({
+    landing,
+    cluster: clusterSettings,
+    settings: settings.ingest,
+    deliver: async (message) => mqtt?.publish(message),
+    log,
+    metrics,
+  });
+
+  const document = (): StatusDocument => ({
+    role: "cloud",
+    name: settings.name,
+    version: VERSION,
+    startedAtMs,
+    ready: mqtt !== undefined && cluster.unavailable() === undefined,
+    reasons: [cluster.unavailable(), ingest.unavailable()].filter((why) => why !== undefined),
+    connections: mqtt?.connections ?? 0,
+    ingest: ingest.status(),
+  });
+  // Up before Redis is, so that the status can say what is waited for.
+  const status = await startStatus({ address: settings.status.address, metrics, log, document });
+  const notify = await openNotify(() => true);
+  notify.ready();
+
+  const custody = async (message: Message) => {
+    if (isToTopic(message.topic)) await ingest.takeCommand(message);
+  };
+  const serving = cluster.connected().then(async () => {
+    mqtt = await Mqtt.start({
+      settings,
+      // New with each process: the keys of its queued messages cannot meet those of its past.
+      brokerId: randomUUID(),
+      firstNumber: 0,
+      persistence: cluster.persistence,
+      emitter: cluster.emitter,
+      persistentWritesMax: CLUSTER_PERSISTENT_WRITES_MAX,
+      custody,
+      refusal,
+      unavailable: () => cluster.unavailable(),
+      log,
+      metrics,
+    });
+    cluster.onLost((why) => mqtt?.disconnectAll(why));
+    log.info({ listeners: mqtt.addresses, status: status.address }, "ready");
+    await ingest.run();
+  });
+  return {
+    running: serving,
+    async stop() {
+      notify.stopping();
+      await ingest.stop();
+      await mqtt?.close();
+      cluster.close();
+      await status.close();
+      notify.close();
+    },
+  };
+}
+
+/** What clients may not do in the cluster. */
+function refusal(use: "publish" | "subscribe", topic: string): string | undefined {
+  if (use === "subscribe") return unsafeFilter(topic);
+  return isFromTopic(topic) ? "from/… is what gateways said; only they say it" : undefined;
+}
+
+/** Files that cannot be used end the start; later they are read anew at each connect. */
+function withUsableFiles(settings: RedisSettings | undefined): RedisSettings {
+  assert(settings, "the settings' check asks for [landing] and [cluster] in role cloud");
+  readTlsFiles(settings);
+  if (settings.password_file) readSecret(settings.password_file);
+  return settings;
+}

@@ -1,0 +1,143 @@
+// gateway: the wiring of role gateway.
+// Path: main → [gateway] → mqtt, store, outbox, uplink, status. Touches: what those touch.
+
+import aedesPersistenceLevel from "aedes-persistence-level";
+import type { StatusDocument } from "#contract/status";
+import { readSecret, readTlsFiles } from "#runtime/files";
+import type { Log } from "#runtime/log";
+import { Metrics } from "#runtime/metrics";
+import { openNotify } from "#runtime/notify";
+import type { Service } from "#runtime/process";
+import type { Settings, UplinkSettings } from "#runtime/settings-schema";
+import { VERSION } from "#runtime/version";
+import { Mqtt } from "./mqtt/mqtt.ts";
+import { startSysTopics } from "./mqtt/sys-topics.ts";
+import { Outbox } from "./outbox/outbox.ts";
+import { registerProcessMetrics } from "./status/process-metrics.ts";
+import { startStatus } from "./status/status.ts";
+import { cursorIn } from "./store/cursor.ts";
+import { MessageNumbers } from "./store/message-numbers.ts";
+import { Store } from "./store/store.ts";
+import { startUplink, type Uplink } from "./uplink/uplink.ts";
+
+/** LevelDB has no order to keep but that of one write after the other. */
+const PERSISTENT_WRITES_MAX = 1;
+
+export async function startGateway(settings: Settings, log: Log): Promise<Service> {
+  const metrics = new Metrics();
+  const startedAtMs = Date.now();
+  registerProcessMetrics(metrics);
+  if (settings.uplink) assertSecrets(settings.uplink);
+
+  const store = await Store.open(settings.data);
+  const numbers = await MessageNumbers.open(store);
+  const outbox = await Outbox.open(store, settings.outbox, settings.uplink?.forward ?? []);
+  registerOutboxMetrics(metrics, outbox);
+
+  const mqtt = await Mqtt.start({
+    settings,
+    brokerId: settings.name,
+    firstNumber: numbers.first,
+    persistence: aedesPersistenceLevel(store.sessions()),
+    persistentWritesMax: PERSISTENT_WRITES_MAX,
+    custody: (message) => outbox.take(message),
+    unavailable: () => undefined,
+    log,
+    metrics,
+  });
+  numbers.follow(() => mqtt.number);
+  const stopSysTopics = startSysTopics({
+    read: () => sysValues(mqtt, metrics, startedAtMs),
+    publish: (message) => mqtt.publish(message),
+  });
+
+  const uplink = settings.uplink
+    ? startUplink({
+        settings: settings.uplink,
+        gateway: settings.name,
+        lanes: outbox.lanes,
+        cursor: cursorIn(store, "downlink-cursor"),
+        deliver: (message) => mqtt.publish(message),
+        log,
+        metrics,
+      })
+    : undefined;
+
+  const document = () => statusOf(settings, startedAtMs, mqtt, outbox, uplink);
+  const status = await startStatus({ address: settings.status.address, metrics, log, document });
+  const notify = await openNotify(() => true);
+  notify.ready();
+  log.info({ name: settings.name, listeners: mqtt.addresses, status: status.address }, "ready");
+
+  return {
+    async stop() {
+      notify.stopping();
+      stopSysTopics();
+      await mqtt.close();
+      await uplink?.stop();
+      await outbox.close();
+      numbers.close();
+      await store.close();
+      await status.close();
+      notify.close();
+    },
+  };
+}
+
+/** Files that cannot be used end the start; later they are read anew at each connect. */
+function assertSecrets(uplink: UplinkSettings): void {
+  readTlsFiles(uplink);
+  if (uplink.password_file) readSecret(uplink.password_file);
+}
+
+function statusOf(
+  settings: Settings,
+  startedAtMs: number,
+  mqtt: Mqtt,
+  outbox: Outbox,
+  uplink: Uplink | undefined,
+): StatusDocument {
+  const uplinkStatus = uplink?.status();
+  const reasons: string[] = [];
+  if (uplinkStatus && uplinkStatus.state !== "online") {
+    reasons.push(`uplink ${uplinkStatus.state}: ${uplinkStatus.why || "no answer yet"}`);
+  }
+  return {
+    role: "gateway",
+    name: settings.name,
+    version: VERSION,
+    startedAtMs,
+    ready: true,
+    reasons,
+    connections: mqtt.connections,
+    outbox: outbox.status(),
+    ...(uplinkStatus ? { uplink: uplinkStatus } : {}),
+  };
+}
+
+function registerOutboxMetrics(metrics: Metrics, outbox: Outbox): void {
+  const lanes = () => outbox.status();
+  const gauge = (name: string, help: string, read: (lane: ReturnType<typeof lanes>[0]) => number) =>
+    metrics.gauges(name, help, () => lanes().map((it) => [{ lane: it.lane }, read(it)] as const));
+  gauge("sluice_outbox_waiting_messages", "What waits for the cloud.", (it) => it.waitingMessages);
+  gauge("sluice_outbox_waiting_bytes", "What waits for the cloud.", (it) => it.waitingBytes);
+  gauge("sluice_outbox_limit_bytes", "The lane's limit.", (it) => it.bytesMax);
+  gauge("sluice_outbox_tail_bytes", "What the cloud took and is kept.", (it) => it.tailBytes);
+  gauge("sluice_outbox_last_sequence", "Last sequence taken.", (it) => it.lastSeq);
+  gauge("sluice_outbox_position", "Last sequence that the cloud holds.", (it) => it.position);
+  gauge("sluice_outbox_oldest_waiting_seconds", "Age of the oldest that waits.", (it) =>
+    it.oldestWaitingAtMs === null ? 0 : Math.max(0, Date.now() - it.oldestWaitingAtMs) / 1_000,
+  );
+}
+
+/** Names and units are mosquitto's (mosquitto(8), broker status). */
+function sysValues(mqtt: Mqtt, metrics: Metrics, startedAtMs: number) {
+  return {
+    version: `sluice version ${VERSION}`,
+    uptime: `${Math.floor((Date.now() - startedAtMs) / 1_000)} seconds`,
+    "clients/connected": mqtt.connections,
+    "publish/messages/received": metrics.total("sluice_messages_received_total"),
+    "publish/messages/sent": metrics.total("sluice_messages_delivered_total"),
+    "publish/messages/dropped": metrics.total("sluice_messages_dropped_total"),
+  };
+}

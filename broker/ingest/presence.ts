@@ -1,0 +1,27 @@
+// presence: says on from/<gateway>/sluice/status whether a gateway is heard, and why not.
+// Path: landing → [presence] → bus. Touches: what it is given.
+
+import type { Message } from "#contract/message";
+import { cloudTopic } from "#contract/topics";
+
+export interface Presence {
+  readonly state: "online" | "offline";
+  readonly why: string;
+}
+
+/** What a gateway that was silent for so long counts as. */
+export function presenceOf(silentMs: number, silentMsMax: number): Presence {
+  if (silentMs <= silentMsMax) return { state: "online", why: "" };
+  return { state: "offline", why: `nothing heard for more than ${silentMsMax / 1_000} s` };
+}
+
+/** The retained message that tells it. */
+export function presenceMessage(gateway: string, presence: Presence, nowMs: number): Message {
+  return {
+    topic: cloudTopic(gateway, "sluice/status"),
+    payload: new TextEncoder().encode(JSON.stringify({ ...presence, at: new Date(nowMs) })),
+    qos: 1,
+    retain: true,
+    takenAtMs: nowMs,
+  };
+}

@@ -1,0 +1,172 @@
+// stream: one gateway's frames on their way into the cluster, each record once and in order.
+// Path: landing → [stream] → bus. Touches: what it is given.
+
+import { reasonOf, SluiceError } from "#contract/errors";
+import { decodeFrame, type Sequenced } from "#contract/frame";
+import type { Message } from "#contract/message";
+import { assertTopicName, cloudTopic } from "#contract/topics";
+import type { Log } from "#runtime/log";
+import type { Metrics } from "#runtime/metrics";
+import type { Checkpoint, LanePosition } from "./checkpoints.ts";
+import { isOlderId, type LandingEntry } from "./landing.ts";
+
+export interface StreamOptions {
+  readonly gateway: string;
+  readonly checkpoint: Checkpoint;
+  /** Hands a message to the cluster's subscribers; resolves when every session's queue has it. */
+  readonly deliver: (message: Message) => Promise<void>;
+  /** Saves the position; false when another node owns this gateway now. */
+  readonly save: (cursor: string, lane: string, position: LanePosition) => Promise<boolean>;
+  /** Keeps what can never be delivered, with the reason, for a person to look at. */
+  readonly bury: (entry: LandingEntry, reason: string) => Promise<void>;
+  readonly log: Log;
+  readonly count: StreamCounters;
+}
+
+export type StreamCounters = ReturnType<typeof streamCounters>;
+
+export function streamCounters(metrics: Metrics) {
+  return {
+    messages: metrics.counter("sluice_ingest_messages_total", "Messages taken into the cluster."),
+    repeats: metrics.counter(
+      "sluice_ingest_repeats_total",
+      "Messages that the cluster had already.",
+    ),
+    gaps: metrics.counter("sluice_ingest_gaps_total", "Messages that gap records stand for."),
+    lost: metrics.counter("sluice_ingest_lost_total", "Messages that the landing does not have."),
+    buried: metrics.counter(
+      "sluice_ingest_dead_letters_total",
+      "Records that cannot be delivered.",
+    ),
+  };
+}
+
+/**
+ * The sequence numbers say what is new: what the checkpoint covers is a repeat (the landing was
+ * rewound), a hole means that entries were missed (the landing was restored under smaller ids), and
+ * the stream is read from its beginning once more.
+ */
+export class Stream {
+  readonly #options: StreamOptions;
+  readonly #lanes: Map<string, LanePosition>;
+  #cursor: string;
+  #hasReread = false;
+  #messages = 0;
+
+  constructor(options: StreamOptions) {
+    this.#options = options;
+    this.#lanes = new Map(options.checkpoint.lanes);
+    this.#cursor = options.checkpoint.cursor;
+  }
+
+  /** The id behind which to read on. */
+  get cursor(): string {
+    return this.#cursor;
+  }
+
+  get messages(): number {
+    return this.#messages;
+  }
+
+  /** The landing's newest id is behind our cursor: it went back in time, and so do we. */
+  rewindBehind(newestId: string): void {
+    if (isOlderId(newestId, this.#cursor)) this.#cursor = "0-0";
+  }
+
+  /** Takes one entry; false when the stream is not ours any more. */
+  async take(entry: LandingEntry): Promise<boolean> {
+    const records = this.#decode(entry);
+    if (typeof records === "string") {
+      await this.#bury(entry, records);
+      this.#cursor = entry.id;
+      return true;
+    }
+    const held = this.#lanes.get(entry.lane);
+    const isOldEpoch = held !== undefined && entry.epoch < held.epoch;
+    const first = records[0]?.first ?? 1;
+    const expected = this.#expected(entry, first);
+    if (!isOldEpoch && first > expected && this.#rereads()) return true;
+    if (!isOldEpoch && first > expected) this.#reportLost(entry, expected, first);
+    const last = isOldEpoch ? 0 : await this.#deliverAll(entry, records, expected);
+    this.#cursor = entry.id;
+    if (last === 0) return true;
+    const position = { epoch: entry.epoch, seq: last };
+    this.#lanes.set(entry.lane, position);
+    this.#hasReread = false;
+    return this.#options.save(entry.id, entry.lane, position);
+  }
+
+  #decode(entry: LandingEntry): Sequenced[] | string {
+    try {
+      if (!entry.lane || !Number.isSafeInteger(entry.epoch)) return "entry without lane or epoch";
+      return decodeFrame(entry.frame);
+    } catch (fault) {
+      if (!(fault instanceof SluiceError)) throw fault;
+      return fault.message;
+    }
+  }
+
+  /** The sequence that must come next; a lane that is new to us may begin anywhere. */
+  #expected(entry: LandingEntry, first: number): number {
+    const held = this.#lanes.get(entry.lane);
+    if (!held) return first;
+    return held.epoch === entry.epoch ? held.seq + 1 : 1;
+  }
+
+  /** Goes back to the stream's beginning, once for each hole. */
+  #rereads(): boolean {
+    if (this.#hasReread) return false;
+    this.#hasReread = true;
+    this.#cursor = "0-0";
+    return true;
+  }
+
+  /** Delivers what is new of the frame; returns the last sequence, 0 when nothing was new. */
+  async #deliverAll(entry: LandingEntry, records: Sequenced[], expected: number): Promise<number> {
+    let newest = 0;
+    for (const sequenced of records) {
+      if (sequenced.last < expected) {
+        this.#options.count.repeats();
+        continue;
+      }
+      await this.#deliver(entry, sequenced, expected);
+      newest = sequenced.last;
+    }
+    return newest;
+  }
+
+  async #deliver(entry: LandingEntry, { first, record }: Sequenced, expected: number) {
+    const { gateway, log, count } = this.#options;
+    if (record.kind === "gap") {
+      // Of what a rewind reports as lost, the cluster may have taken a part before.
+      const missing = Math.min(record.gap.count, record.gap.to - Math.max(first, expected) + 1);
+      count.gaps({ gateway }, missing);
+      log.warn({ gateway, lane: entry.lane, ...record.gap, missing }, "gap record");
+      return;
+    }
+    const { message } = record;
+    const topic = cloudTopic(gateway, message.topic);
+    try {
+      assertTopicName(topic);
+    } catch (fault) {
+      await this.#bury(entry, reasonOf(fault));
+      return;
+    }
+    await this.#options.deliver({ ...message, topic });
+    count.messages();
+    this.#messages += 1;
+  }
+
+  #reportLost(entry: LandingEntry, from: number, first: number): void {
+    const { gateway, log, count } = this.#options;
+    count.lost({ gateway }, first - from);
+    log.error({ gateway, lane: entry.lane, from, to: first - 1 }, "the landing lacks sequences");
+  }
+
+  async #bury(entry: LandingEntry, reason: string): Promise<void> {
+    const { gateway, log, count, bury } = this.#options;
+    log.error({ gateway, lane: entry.lane, id: entry.id, reason }, "dead letter");
+    count.buried({ gateway });
+    await bury(entry, reason);
+  }
+}

@@ -1,0 +1,98 @@
+// listen: opens one server on host:port or on a unix socket.
+// Path: listeners → [listen]. Touches: the address, the file of a unix socket.
+
+import { once } from "node:events";
+import { chmodSync, lstatSync, rmSync } from "node:fs";
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { reasonOf, SluiceError } from "#contract/errors";
+import { parseAddress } from "#runtime/address";
+import type { Log } from "#runtime/log";
+import type { ListenerSettings } from "#runtime/settings-schema";
+
+/** Silence after which the kernel asks whether a TCP peer is still there. */
+const KEEPALIVE_AFTER_MS = 60_000;
+
+/** Who may connect to a unix socket: its owner and its group. */
+const SOCKET_MODE = 0o660;
+
+/** @throws SluiceError LISTEN_FAILED in one line: which listener, why not, and the mend. */
+export async function listen(
+  { protocol, address: text }: Pick<ListenerSettings, "protocol" | "address">,
+  log: Log,
+  accept: (socket: Socket) => void,
+): Promise<Server> {
+  const server = createServer(
+    { noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEPALIVE_AFTER_MS },
+    accept,
+  );
+  const address = parseAddress(text);
+  try {
+    if ("path" in address) await removeStaleSocket(address.path);
+    server.listen(address);
+    await once(server, "listening");
+    if ("path" in address) chmodSync(address.path, SOCKET_MODE);
+  } catch (cause) {
+    server.close();
+    const why = whyNot(cause, "path" in address);
+    throw new SluiceError("LISTEN_FAILED", `listener ${protocol} ${text} ${why}`, { cause });
+  }
+  // A connection that cannot be accepted, for want of file descriptors, is no reason to stop.
+  server.on("error", (error) => log.warn({ err: error, address: text }, "accepting failed"));
+  return server;
+}
+
+/** The true address, `mqtt://127.0.0.1:41234` or `mqtt+unix:/path`. */
+export function addressOf(protocol: ListenerSettings["protocol"], server: Server): string {
+  const bound = server.address();
+  if (bound === null || typeof bound === "string") return `${protocol}+unix:${bound}`;
+  const host = bound.family === "IPv6" ? `[${bound.address}]` : bound.address;
+  return `${protocol}://${host}:${bound.port}`;
+}
+
+/** A broker that was killed leaves the file of its socket, at which nobody can listen again. */
+async function removeStaleSocket(path: string): Promise<void> {
+  const file = lstatSync(path, { throwIfNoEntry: false });
+  if (file === undefined) return;
+  if (!file.isSocket()) throw new Error("is a file that is no socket; name another path");
+  if (await isListenedOn(path)) {
+    throw new Error("is held by another process; stop that, or name another path");
+  }
+  rmSync(path, { force: true });
+}
+
+async function isListenedOn(path: string): Promise<boolean> {
+  const socket = connect(path);
+  try {
+    await once(socket, "connect");
+    return true;
+  } catch (cause) {
+    // Any other refusal, as of a full backlog, comes from somebody who is there.
+    return !["ECONNREFUSED", "ENOENT"].includes(codeOf(cause));
+  } finally {
+    socket.destroy();
+  }
+}
+
+function whyNot(cause: unknown, isUnix: boolean): string {
+  switch (codeOf(cause)) {
+    case "EADDRINUSE":
+      return "is taken by another process; stop that, or name another address";
+    case "EACCES":
+      return isUnix
+        ? "cannot be created; its folder is missing, or this user may not write there"
+        : "is not for this user; name a port over 1023, or grant CAP_NET_BIND_SERVICE";
+    case "EADDRNOTAVAIL":
+      return "is no address of this machine; name one that is, or 0.0.0.0 for all";
+    case "ENOTFOUND":
+    case "EAI_AGAIN":
+      return "names a host that cannot be resolved; name its IP address";
+    case "":
+      return reasonOf(cause);
+    default:
+      return `cannot be opened: ${reasonOf(cause)}`;
+  }
+}
+
+function codeOf(cause: unknown): string {
+  return cause instanceof Error && "code" in cause ? String(cause.code) : "";
+}

@@ -1,0 +1,137 @@
+// settings-faults: says what is wrong with a settings file: line, key, what was found, what is allowed.
+// Path: settings. Touches: nothing.
+
+import { distance } from "fastest-levenshtein";
+import type { BaseIssue } from "valibot";
+import { keyLines } from "./settings-lines.ts";
+
+type Key = string | number;
+type Issue = BaseIssue<unknown>;
+
+/** What this file looks at of a valibot schema. */
+export interface AnySchema {
+  readonly type?: string;
+  readonly message?: unknown;
+  readonly entries?: Readonly<Record<string, AnySchema>>;
+  readonly item?: AnySchema;
+  readonly wrapped?: AnySchema;
+}
+
+interface Fault {
+  readonly keys: readonly Key[];
+  readonly what: string;
+}
+
+/** How much of a value or a key a message shows. */
+const SHOWN_LENGTH_MAX = 80;
+
+/** One line a fault, `<line>: <key> …`, in the order of the file; `table` is what `text` holds. */
+export function describeFaults(
+  schema: AnySchema,
+  table: unknown,
+  issues: readonly Issue[],
+  text: string,
+): string[] {
+  const lineOf = keyLines(text);
+  const faults = [
+    ...shapeFaults(schema, table, []),
+    // Of the unknown keys of a table valibot names only the first.
+    ...issues.filter((issue) => issue.expected !== "never").map((it) => faultOf(schema, it)),
+  ];
+  const lines = faults
+    .map(({ keys, what }) => ({ line: lineOf(keys), text: `${dotted(keys)} ${what}` }))
+    .sort((a, b) => a.line - b.line)
+    .map((it) => `${it.line}: ${it.text}`);
+  return [...new Set(lines)];
+}
+
+/** A fault for each key in `value` that the schema does not know, and each array in a table's place. */
+function shapeFaults(schema: AnySchema, value: unknown, keys: readonly Key[]): Fault[] {
+  const { entries, item } = unwrap(schema);
+  if (item && Array.isArray(value)) {
+    return value.flatMap((inner, index) => shapeFaults(item, inner, [...keys, index]));
+  }
+  if (!entries || !isTable(value)) return [];
+  if (Array.isArray(value)) return [{ keys, what: "is an array; allowed: a table, as [name]" }];
+  return Object.keys(value).flatMap((key) => {
+    const known = Object.hasOwn(entries, key) ? entries[key] : undefined;
+    if (known) return shapeFaults(known, value[key], [...keys, key]);
+    const free = Object.keys(entries).filter((name) => !Object.hasOwn(value, name));
+    return [{ keys: [...keys, key], what: `is not a known key${nearestHint(key, free)}` }];
+  });
+}
+
+function nearestHint(key: string, known: readonly string[]): string {
+  const [nearest] = known.toSorted((a, b) => distance(key, a) - distance(key, b));
+  return nearest === undefined ? "" : `; the nearest known key is "${nearest}"`;
+}
+
+function faultOf(schema: AnySchema, issue: Issue): Fault {
+  const keys = (issue.path ?? []).map((item) => item.key as Key);
+  const value = issue.path?.at(-1)?.value;
+  const allowed = sentence(issue, schemaAt(schema, keys));
+  return { keys, what: `is ${found(value)}; ${allowed}` };
+}
+
+function found(value: unknown): string {
+  if (value === undefined) return "missing";
+  if (Array.isArray(value)) return "an array";
+  if (isTable(value)) return "a table";
+  if (typeof value !== "string") return value instanceof Date ? "a date" : String(value);
+  const text = withoutSecrets(value);
+  const cut = text.length > SHOWN_LENGTH_MAX ? `${text.slice(0, SHOWN_LENGTH_MAX)}…` : text;
+  return JSON.stringify(cut);
+}
+
+/** Of a URL only its protocol and host: a password must not reach a log, wherever it stands. */
+function withoutSecrets(text: string): string {
+  if (!text.includes("://")) return text;
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  // Where the password holds / or @, what follows it is taken for a path.
+  if (!url || url.pathname.includes("@")) return `${text.slice(0, text.indexOf("://"))}://…`;
+  return `${url.protocol}//${url.password === "" ? "" : "…@"}${url.host}`;
+}
+
+const TABLES: Readonly<Record<string, string>> = {
+  strict_object: "allowed: a table",
+  array: "allowed: an array",
+  string: "allowed: text in quotes",
+};
+
+/** What is allowed: in our own words where the schema has some. */
+function sentence(issue: Issue, schema: AnySchema | undefined): string {
+  const isMissingKey = issue.type === "strict_object" && issue.received === "undefined";
+  const message = isMissingKey ? schema?.message : issue.message;
+  if (typeof message === "string" && !message.startsWith("Invalid ")) return message;
+  return TABLES[(isMissingKey ? schema?.type : issue.type) ?? ""] ?? "allowed: another value";
+}
+
+function schemaAt(schema: AnySchema, keys: readonly Key[]): AnySchema | undefined {
+  let at: AnySchema | undefined = schema;
+  for (const key of keys) {
+    const { item, entries } = unwrap(at ?? {});
+    at = typeof key === "number" ? item : entries?.[key];
+  }
+  return at && unwrap(at);
+}
+
+/** The schema inside v.optional. */
+export function unwrap(schema: AnySchema): AnySchema {
+  let at = schema;
+  while (at.wrapped) at = at.wrapped;
+  return at;
+}
+
+function isTable(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !(value instanceof Date);
+}
+
+/** `links[0].lines`; a key that needs quotes in TOML has them here. */
+function dotted(keys: readonly Key[]): string {
+  return keys.reduce<string>((text, key) => {
+    if (typeof key === "number") return `${text}[${key}]`;
+    const name = /^[\w-]+$/.test(key) ? key : JSON.stringify(key);
+    const cut = name.length > SHOWN_LENGTH_MAX ? `${name.slice(0, SHOWN_LENGTH_MAX)}…` : name;
+    return text === "" ? cut : `${text}.${cut}`;
+  }, "");
+}

@@ -1,0 +1,117 @@
+// store: the gateway's LevelDB: one folder, one lock, keyspaces by prefix, synced group commit.
+// Path: mqtt → [store] → outbox. Touches: the data folder.
+
+import { mkdirSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { ClassicLevel } from "classic-level";
+import { reasonOf, SluiceError } from "#contract/errors";
+import { GroupCommit, type Operation, type Write } from "./group-commit.ts";
+
+export interface Range {
+  /** Keys from this one on … */
+  readonly gte: string;
+  /** … up to but without this one. */
+  readonly lt: string;
+  readonly limit?: number;
+}
+
+type Database = ClassicLevel<string, Uint8Array>;
+
+/** LevelDB behind the few verbs that Sluice needs. */
+export class Store {
+  readonly #database: Database;
+  readonly #commits: GroupCommit;
+
+  private constructor(database: Database) {
+    this.#database = database;
+    this.#commits = new GroupCommit((operations, sync) => this.#write(operations, sync));
+  }
+
+  /**
+   * Opens, and makes if need be, `<data>/store`.
+   * @throws SluiceError DATA_HELD naming the process that holds it, or STORE_FAILED.
+   */
+  static async open(data: string): Promise<Store> {
+    const folder = join(data, "store");
+    try {
+      mkdirSync(folder, { recursive: true, mode: 0o750 });
+      const database: Database = new ClassicLevel(folder, {
+        keyEncoding: "utf8",
+        valueEncoding: "view",
+      });
+      await database.open();
+      return new Store(database);
+    } catch (cause) {
+      throw openFailure(folder, cause);
+    }
+  }
+
+  /** The part of the database that aedes-persistence-level keeps its sessions in. */
+  sessions() {
+    return this.#database.sublevel<string, Uint8Array>("sessions", { valueEncoding: "buffer" });
+  }
+
+  /** Joins the write into the next batch; see GroupCommit. @throws SluiceError STORE_FAILED. */
+  commit(write: Write): Promise<void> {
+    return this.#commits.commit(write);
+  }
+
+  async get(key: string): Promise<Uint8Array | undefined> {
+    return guarded("read", () => this.#database.get(key));
+  }
+
+  entries(range: Range): AsyncIterable<[string, Uint8Array]> {
+    return this.#database.iterator(range);
+  }
+
+  /** Deletes all keys in the range. */
+  async clear(range: Range): Promise<void> {
+    await guarded("delete", () => this.#database.clear(range));
+  }
+
+  async close(): Promise<void> {
+    await this.#commits.idle();
+    await this.#database.close();
+  }
+
+  async #write(operations: Operation[], sync: boolean): Promise<void> {
+    await guarded("write", () => this.#database.batch(operations, { sync }));
+  }
+}
+
+async function guarded<T>(verb: string, run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (cause) {
+    throw new SluiceError("STORE_FAILED", `LevelDB cannot ${verb}: ${reasonOf(cause)}`, { cause });
+  }
+}
+
+function openFailure(folder: string, cause: unknown): SluiceError {
+  const deeper = cause instanceof Error && cause.cause ? cause.cause : cause;
+  if ((deeper as { code?: string }).code === "LEVEL_LOCKED") {
+    const holder = lockHolder(join(folder, "LOCK"));
+    return new SluiceError(
+      "DATA_HELD",
+      `data folder ${folder} is held by ${holder}: stop it, or give this broker another data folder`,
+      { cause },
+    );
+  }
+  const message = `data folder ${folder} cannot be opened: ${reasonOf(deeper)}`;
+  return new SluiceError("STORE_FAILED", message, { cause });
+}
+
+/** Names the process that holds a POSIX lock on `file`, from /proc/locks (proc(5)). */
+function lockHolder(file: string): string {
+  try {
+    const inode = statSync(file).ino;
+    const line = readFileSync("/proc/locks", "utf8")
+      .split("\n")
+      .find((text) => text.includes(`:${inode} `));
+    const pid = Number(line?.trim().split(/\s+/)[4]);
+    if (pid === process.pid) return "this process";
+    return `process ${pid} (${readFileSync(`/proc/${pid}/comm`, "utf8").trim()})`;
+  } catch {
+    return "another process";
+  }
+}

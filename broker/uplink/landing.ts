@@ -1,0 +1,114 @@
+// landing: the landing Redis as the gateway sees it; the only gateway file that knows Redis.
+// Path: sender, downlink → [landing] → HAProxy → Redis. Touches: the network.
+
+import type { Redis } from "ioredis";
+import {
+  type AppendAnswer,
+  ENTRY_FIELDS,
+  LANDING_FUNCTIONS,
+  landingKeys,
+  parseAppendAnswer,
+} from "#contract/landing";
+import { askRedis, openRedis } from "#runtime/redis";
+import type { UplinkSettings } from "#runtime/settings-schema";
+
+/** How long the landing may take for an answer, beyond the wait that it was asked for. */
+const ANSWER_MS_MAX = 15_000;
+/** How long one XREAD waits at the landing; well below HAProxy's and NAT's idle limits. */
+const READ_BLOCK_MS = 20_000;
+const READ_COUNT_MAX = 64;
+
+export interface Command {
+  /** Stream id of the entry: the cursor once the command is done. */
+  readonly cursor: string;
+  readonly record: Uint8Array;
+}
+
+/** One connection to the landing. All methods throw SluiceError CLOUD_UNREACHABLE or ACCESS_DENIED. */
+export class Landing {
+  readonly #redis: Redis;
+  readonly #keys: ReturnType<typeof landingKeys>;
+
+  private constructor(redis: Redis, gateway: string) {
+    this.#redis = redis;
+    this.#keys = landingKeys(gateway);
+  }
+
+  /** Connects and logs in; `lost` is called once, when the connection ends by itself. */
+  static async connect(
+    settings: UplinkSettings,
+    gateway: string,
+    lost: (why: string) => void = () => {},
+  ): Promise<Landing> {
+    const url = new URL(settings.url);
+    // The gateway's name is its user, unless the URL names another.
+    if (url.username === "") url.username = gateway;
+    const commandTimeout = READ_BLOCK_MS + ANSWER_MS_MAX;
+    const named = { ...settings, url: url.href };
+    const { redis, lostWhy } = await openRedis("landing", named, { commandTimeout });
+    redis.once("close", () => lost(lostWhy()));
+    return new Landing(redis, gateway);
+  }
+
+  /** Asks for the cloud's position in a lane, and reports how far commands were carried out. */
+  async probe(lane: string, epoch: number, downCursor: string): Promise<AppendAnswer> {
+    const args = [LANDING_FUNCTIONS.probe, 1, this.#keys.pos, lane, epoch, downCursor] as const;
+    return parseAppendAnswer(await this.#ask(() => this.#redis.call("FCALL", ...args)));
+  }
+
+  /** Compare-and-append of a frame that follows `prev` and ends at `last`. */
+  async append(
+    lane: string,
+    epoch: number,
+    prev: number,
+    last: number,
+    frame: Uint8Array,
+  ): Promise<AppendAnswer> {
+    const { up, pos } = this.#keys;
+    const args = [
+      LANDING_FUNCTIONS.append,
+      2,
+      up,
+      pos,
+      lane,
+      epoch,
+      prev,
+      last,
+      Buffer.from(frame.buffer, frame.byteOffset, frame.length),
+    ] as const;
+    return parseAppendAnswer(await this.#ask(() => this.#redis.call("FCALL", ...args)));
+  }
+
+  /** Waits for commands behind `cursor`; empty when none came within the wait. */
+  async readCommands(cursor: string): Promise<Command[]> {
+    const reply = await this.#ask(() =>
+      this.#redis.xreadBuffer(
+        "COUNT",
+        READ_COUNT_MAX,
+        "BLOCK",
+        READ_BLOCK_MS,
+        "STREAMS",
+        this.#keys.down,
+        cursor,
+      ),
+    );
+    const entries = (reply?.[0]?.[1] ?? []) as [Buffer, Buffer[]][];
+    return entries.map(([id, fields]) => ({ cursor: id.toString(), record: recordOf(fields) }));
+  }
+
+  close(): void {
+    this.#redis.removeAllListeners("close");
+    this.#redis.disconnect();
+  }
+
+  #ask<T>(command: () => Promise<T>): Promise<T> {
+    return askRedis("landing", command);
+  }
+}
+
+function recordOf(fields: Buffer[]): Uint8Array {
+  const at = fields.findIndex(
+    (field, index) => index % 2 === 0 && field.toString() === ENTRY_FIELDS.record,
+  );
+  return fields[at + 1] ?? new Uint8Array();
+}

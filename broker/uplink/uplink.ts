@@ -1,0 +1,59 @@
+// uplink: the gateway's way to the cloud and back: one sender, one downlink.
+// Path: outbox → [uplink] → landing Redis, and back → mqtt. Touches: the network, through landing.
+
+import type { Message } from "#contract/message";
+import type { UplinkStatus } from "#contract/status";
+import type { Log } from "#runtime/log";
+import type { Metrics } from "#runtime/metrics";
+import type { UplinkSettings } from "#runtime/settings-schema";
+import { type CursorStore, Downlink } from "./downlink.ts";
+import { Landing } from "./landing.ts";
+import { Sender, type SendLane } from "./sender.ts";
+
+export interface UplinkOptions {
+  readonly settings: UplinkSettings;
+  readonly gateway: string;
+  readonly lanes: readonly SendLane[];
+  readonly cursor: CursorStore;
+  readonly deliver: (message: Message) => Promise<void>;
+  readonly log: Log;
+  readonly metrics: Metrics;
+}
+
+export interface Uplink {
+  status(): UplinkStatus;
+  stop(): Promise<void>;
+}
+
+/** Starts both directions; they connect, and connect again, by themselves. */
+export function startUplink(options: UplinkOptions): Uplink {
+  const { settings, gateway, log, metrics } = options;
+  const downlink = new Downlink({
+    connect: () => Landing.connect(settings, gateway),
+    cursor: options.cursor,
+    deliver: options.deliver,
+    log,
+    metrics,
+  });
+  const sender = new Sender({
+    lanes: options.lanes,
+    probeMs: settings.probe_seconds * 1_000,
+    connect: (lost) => Landing.connect(settings, gateway, lost),
+    downCursor: () => downlink.cursor,
+    log,
+    metrics,
+  });
+  const running = Promise.all([sender.run(), downlink.run()]);
+  return {
+    status: () => ({
+      cloud: new URL(settings.url).host,
+      ...sender.status(),
+      receivedCommands: metrics.total("sluice_downlink_commands_total"),
+    }),
+    async stop() {
+      sender.stop();
+      downlink.stop();
+      await running;
+    },
+  };
+}

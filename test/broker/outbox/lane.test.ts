@@ -1,0 +1,107 @@
+import assert from "node:assert/strict";
+import { type TestContext, test } from "node:test";
+import { decodeRecord, encodeMessage } from "#contract/message";
+import { Lane } from "../../../broker/outbox/lane.ts";
+import { Store } from "../../../broker/store/store.ts";
+import { temporaryFolder } from "../../support/temporary-folder.ts";
+
+const LIMITS = { bytesMax: 100_000, tailBytesMax: 1_000, tailSecondsMax: 600 };
+
+function record(text: string): Uint8Array {
+  const payload = new TextEncoder().encode(text);
+  return encodeMessage({ topic: "t", payload, qos: 1, retain: false, takenAtMs: 1_000 });
+}
+
+function textOf(bytes: Uint8Array): string {
+  const decoded = decodeRecord(bytes);
+  return decoded.kind === "message" ? new TextDecoder().decode(decoded.message.payload) : "gap";
+}
+
+async function openLane(t: TestContext, limits: Partial<typeof LIMITS> = {}) {
+  const folder = temporaryFolder(t);
+  let store = await Store.open(folder);
+  t.after(() => store.close());
+  const open = () => Lane.open("default", store, { ...LIMITS, ...limits });
+  return {
+    lane: await open(),
+    async reopened(): Promise<Lane> {
+      await store.close();
+      store = await Store.open(folder);
+      return open();
+    },
+  };
+}
+
+async function fill(lane: Lane, from: number, to: number): Promise<void> {
+  const numbers = Array.from({ length: to - from + 1 }, (_, index) => from + index);
+  await Promise.all(numbers.map((number) => lane.append(record(`m${number}`), true)));
+}
+
+test("numbers records from 1 without a hole, and reads them in that order", async (t) => {
+  const { lane } = await openLane(t);
+  await fill(lane, 1, 600);
+  const run = await lane.readAfter(0);
+  assert.equal(run?.firstSeq, 1);
+  assert.equal(run?.lastSeq, 256, "as many as a frame takes");
+  assert.equal(textOf(run?.records[255] ?? new Uint8Array()), "m256");
+  assert.equal((await lane.readAfter(599))?.lastSeq, 600);
+  assert.equal(await lane.readAfter(600), undefined);
+});
+
+test("keeps what waits, its numbers and its epoch over a restart", async (t) => {
+  const { lane, reopened } = await openLane(t);
+  await fill(lane, 1, 10);
+  await lane.moveTo(4);
+  const after = await reopened();
+  assert.equal(after.epoch, lane.epoch);
+  assert.equal(after.position, 4);
+  assert.deepEqual(after.status().waitingMessages, 6);
+  assert.equal(after.status().waitingBytes, lane.status().waitingBytes);
+  await after.append(record("m11"), true);
+  assert.equal(after.lastSeq, 11);
+});
+
+test("refuses an append over the lane's limit, and takes it again once the cloud has taken some", async (t) => {
+  const { lane } = await openLane(t, { bytesMax: record("m1").length * 2 });
+  await fill(lane, 1, 2);
+  await assert.rejects(lane.append(record("m3"), true), {
+    code: "OUTBOX_FULL",
+    message: /lane default/,
+  });
+  await lane.moveTo(1);
+  await lane.append(record("m3"), true);
+  assert.equal(lane.lastSeq, 3);
+});
+
+test("keeps a tail of what the cloud took, up to its limit in bytes", async (t) => {
+  const { lane } = await openLane(t, { tailBytesMax: record("m10").length * 25 });
+  await fill(lane, 10, 109);
+  for (let seq = 10; seq <= 100; seq += 10) await lane.moveTo(seq);
+  assert.equal(lane.firstSeq, 81);
+  assert.equal(lane.status().tailMessages, 20);
+  await lane.moveTo(85);
+  assert.equal(textOf((await lane.readAfter(85))?.records[0] ?? new Uint8Array()), "m95");
+  assert.deepEqual([lane.status().waitingMessages, lane.status().tailMessages], [15, 5]);
+});
+
+test("gives the numbers of a new epoch from 1, to what still waits only", async (t) => {
+  const { lane, reopened } = await openLane(t);
+  await fill(lane, 1, 10);
+  await lane.moveTo(7);
+  const before = lane.epoch;
+  await lane.beginEpoch(before + 5);
+  assert.ok(lane.epoch > before + 5);
+  const after = await reopened();
+  assert.deepEqual([after.epoch, after.position, after.lastSeq], [lane.epoch, 0, 3]);
+  assert.equal(textOf((await after.readAfter(0))?.records[0] ?? new Uint8Array()), "m8");
+});
+
+test("tells how old the oldest waiting message is", async (t) => {
+  const { lane } = await openLane(t);
+  assert.equal(lane.status().oldestWaitingAtMs, null);
+  await fill(lane, 1, 3);
+  await lane.moveTo(2);
+  assert.equal(lane.status().oldestWaitingAtMs, 1_000, "from the record itself");
+  await lane.moveTo(3);
+  assert.equal(lane.status().oldestWaitingAtMs, null);
+});

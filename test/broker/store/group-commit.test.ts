@@ -1,0 +1,70 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { GroupCommit, type Operation } from "../../../broker/store/group-commit.ts";
+
+const put = (key: string): Operation => ({ type: "put", key, value: new Uint8Array() });
+
+/** A disk that finishes, or fails, when the test says so. */
+class Disk {
+  readonly batches: { keys: string[]; sync: boolean }[] = [];
+  #finish: ((fault?: Error) => void)[] = [];
+
+  write = (operations: Operation[], sync: boolean): Promise<void> => {
+    this.batches.push({ keys: operations.map(({ key }) => key), sync });
+    return new Promise((resolve, reject) => {
+      this.#finish.push((fault) => (fault ? reject(fault) : resolve()));
+    });
+  };
+
+  async finish(fault?: Error): Promise<void> {
+    await new Promise(setImmediate);
+    this.#finish.shift()?.(fault);
+    await new Promise(setImmediate);
+  }
+}
+
+test("joins the writes that arrive while one is under way into one batch, in their order", async () => {
+  const disk = new Disk();
+  const commits = new GroupCommit(disk.write);
+  const done: string[] = [];
+  const commit = (key: string, sync: boolean) =>
+    commits.commit({ sync, prepare: () => [put(key)] }).then(() => done.push(key));
+
+  void commit("a", false);
+  await new Promise(setImmediate);
+  void commit("b", false);
+  void commit("c", true);
+  assert.deepEqual(disk.batches, [{ keys: ["a"], sync: false }]);
+  await disk.finish();
+  assert.deepEqual(disk.batches[1], { keys: ["b", "c"], sync: true });
+  assert.deepEqual(done, ["a"], "nothing is promised before its batch is stored");
+  await disk.finish();
+  assert.deepEqual(done, ["a", "b", "c"]);
+});
+
+test("takes numbers back, newest first, when the disk refuses the batch", async () => {
+  const disk = new Disk();
+  const commits = new GroupCommit(disk.write);
+  let given = 0;
+  const commit = () => {
+    let number = 0;
+    return commits.commit({
+      sync: true,
+      prepare: () => {
+        number = ++given;
+        return [put(String(number))];
+      },
+      undo: () => {
+        given = number - 1;
+      },
+    });
+  };
+  const [first, second] = [commit(), commit()];
+  const refused = Promise.all([assert.rejects(first, /full/), assert.rejects(second, /full/)]);
+  await disk.finish(new Error("disk full"));
+  await refused;
+  const third = commit();
+  await disk.finish();
+  await third;
+  assert.deepEqual(disk.batches.at(-1)?.keys, ["1"]);
+});
