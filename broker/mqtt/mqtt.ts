@@ -167,13 +167,13 @@ export class Mqtt {
     const parser = (client as unknown as ClientInternals)._parser;
     const parse = parser.parse.bind(parser);
     parser.parse = (chunk) => {
+      if (client.connecting || client.connected) gate.connected();
       try {
         gate.push(chunk);
       } catch (fault) {
         client.emit("error", fault);
         return 0;
       }
-      if (client.connecting || client.connected) gate.connected();
       return parse(chunk);
     };
   }

@@ -1,0 +1,230 @@
+import assert from "node:assert/strict";
+import { connect as connectTcp } from "node:net";
+import { type TestContext, test } from "node:test";
+import aedesPersistenceLevel from "aedes-persistence-level";
+import { connectAsync, type IClientOptions, type MqttClient } from "mqtt";
+import * as v from "valibot";
+import { SluiceError } from "#contract/errors";
+import type { Message } from "#contract/message";
+import { createLog } from "#runtime/log";
+import { Metrics } from "#runtime/metrics";
+import { SettingsSchema } from "#runtime/settings-schema";
+import { Mqtt, type MqttOptions } from "../../../broker/mqtt/mqtt.ts";
+import { Store } from "../../../broker/store/store.ts";
+import { temporaryFolder } from "../../support/temporary-folder.ts";
+import { waitFor } from "../../support/wait-for.ts";
+
+interface Started {
+  readonly mqtt: Mqtt;
+  readonly metrics: Metrics;
+  readonly port: number;
+  connect(options?: IClientOptions): Promise<MqttClient>;
+}
+
+async function startBroker(
+  t: TestContext,
+  options: Partial<MqttOptions> & { limits?: object } = {},
+): Promise<Started> {
+  const store = await Store.open(temporaryFolder(t));
+  const settings = v.parse(SettingsSchema, {
+    role: "gateway",
+    name: "gw-001",
+    listeners: [{ protocol: "mqtt", address: "127.0.0.1:0" }],
+    limits: options.limits ?? {},
+  });
+  const metrics = new Metrics();
+  const log = createLog({ level: "error", process: "test" });
+  const mqtt = await Mqtt.start({
+    settings,
+    brokerId: "gw-001",
+    firstNumber: 10 ** 15,
+    persistence: aedesPersistenceLevel(store.sessions()),
+    persistentWritesMax: 1,
+    custody: async () => {},
+    unavailable: () => undefined,
+    log,
+    metrics,
+    ...options,
+  });
+  const clients: MqttClient[] = [];
+  t.after(async () => {
+    for (const client of clients) client.end(true);
+    await mqtt.close();
+    await store.close();
+  });
+  const port = Number(new URL(mqtt.addresses[0] ?? "").port);
+  return {
+    mqtt,
+    metrics,
+    port,
+    async connect(more = {}) {
+      const common = { protocolVersion: 4, reconnectPeriod: 0 } as const;
+      const client = await connectAsync(`mqtt://127.0.0.1:${port}`, { ...common, ...more });
+      client.on("error", () => {});
+      clients.push(client);
+      return client;
+    },
+  };
+}
+
+/** Collects what a client receives, from now on. */
+function received(client: MqttClient): string[] {
+  const all: string[] = [];
+  client.on("message", (topic, payload) => all.push(`${topic} ${payload.toString()}`));
+  return all;
+}
+
+/** Publishes at QoS 1 what the broker must answer by ending the connection, and nothing else. */
+async function endsWithoutAcknowledgement(
+  client: MqttClient,
+  topic: string,
+  payload: string | Buffer,
+): Promise<void> {
+  let isAcknowledged = false;
+  const closed = new Promise<void>((resolve) => client.once("close", resolve));
+  client.publish(topic, payload, { qos: 1 }, (fault) => {
+    isAcknowledged = !fault;
+  });
+  await closed;
+  assert.equal(isAcknowledged, false);
+}
+
+test("acknowledges only what custody has taken", async (t) => {
+  const taken = Promise.withResolvers<void>();
+  const asked: string[] = [];
+  const custody = async (message: Message) => {
+    asked.push(message.topic);
+    await taken.promise;
+  };
+  const { connect } = await startBroker(t, { custody });
+  const client = await connect();
+  let isAcknowledged = false;
+  const publishing = client.publishAsync("a", "1", { qos: 1 }).then(() => {
+    isAcknowledged = true;
+  });
+  await waitFor("custody to be asked", () => asked.length === 1);
+  await client.subscribeAsync("other");
+  assert.equal(isAcknowledged, false);
+  taken.resolve();
+  await publishing;
+});
+
+test("does not acknowledge what custody refuses, and keeps it from subscribers", async (t) => {
+  const custody = async ({ topic }: Message) => {
+    if (topic === "full") throw new SluiceError("OUTBOX_FULL", "full");
+  };
+  const { connect, metrics } = await startBroker(t, { custody });
+  const [publisher, subscriber] = [await connect(), await connect()];
+  await subscriber.subscribeAsync("#");
+  const all = received(subscriber);
+  await endsWithoutAcknowledgement(publisher, "full", "1");
+  const other = await connect();
+  await other.publishAsync("end", "", { qos: 1 });
+  await waitFor("the last message", () => all.length > 0);
+  assert.deepEqual(all, ["end "]);
+  assert.equal(metrics.total("sluice_publishes_refused_total"), 1);
+});
+
+test("delivers one publisher's messages in order, retained and plain alternating, with an offline session beside it", async (t) => {
+  const { connect } = await startBroker(t);
+  const offline = await connect({ clean: false, clientId: "offline" });
+  await offline.subscribeAsync("t/even", { qos: 1 });
+  await offline.endAsync();
+  const subscriber = await connect();
+  await subscriber.subscribeAsync("t/#", { qos: 1 });
+  const all = received(subscriber);
+  const publisher = await connect();
+  const expected: string[] = [];
+  for (let number = 0; number < 1_000; number += 1) {
+    const topic = number % 2 === 0 ? "t/even" : "t/odd";
+    expected.push(`${topic} ${number}`);
+    publisher.publish(topic, String(number), { qos: 1, retain: number % 3 === 0 });
+  }
+  await waitFor("all of them", () => all.length >= expected.length);
+  assert.deepEqual(all, expected);
+});
+
+test("a session that returns gets its queue first, then what is live, in order and once", async (t) => {
+  const { connect } = await startBroker(t);
+  const options = { clean: false, clientId: "returning" } as const;
+  const before = await connect(options);
+  await before.subscribeAsync("t", { qos: 1 });
+  await before.endAsync();
+  const publisher = await connect();
+  const publish = (from: number, to: number) =>
+    Promise.all(
+      Array.from({ length: to - from + 1 }, (_, index) =>
+        publisher.publishAsync("t", String(from + index), { qos: 1 }),
+      ),
+    );
+  await publish(1, 500);
+  const live = publish(501, 1_000);
+  const all: number[] = [];
+  const after = await connect({ ...options, manualConnect: false });
+  after.on("message", (_topic, payload) => all.push(Number(payload)));
+  await live;
+  await waitFor("all of them", () => all.at(-1) === 1_000, 10_000);
+  const missedByTheListener = 1_000 - all.length;
+  assert.deepEqual(
+    all,
+    Array.from({ length: all.length }, (_, index) => index + 1 + missedByTheListener),
+  );
+});
+
+test("a filter with a wildcard at the front gets no $-topics, live or retained [MQTT-4.7.2-1]", async (t) => {
+  const { connect, mqtt } = await startBroker(t);
+  const sys = { topic: "$SYS/broker/x", payload: Buffer.from("1"), qos: 0, retain: true } as const;
+  await mqtt.publish({ ...sys, takenAtMs: 0 });
+  const [curious, asking] = [await connect(), await connect()];
+  const [all, asked] = [received(curious), received(asking)];
+  await curious.subscribeAsync("#");
+  await asking.subscribeAsync("$SYS/broker/#");
+  await waitFor("the retained one", () => asked.length === 1);
+  await curious.publishAsync("end", "", { qos: 0 });
+  await waitFor("the last message", () => all.length > 0);
+  assert.deepEqual(all, ["end "]);
+});
+
+test("a client can neither speak on $SYS nor hear what brokers say there to each other", async (t) => {
+  const { connect } = await startBroker(t);
+  const [spy, forger] = [await connect(), await connect()];
+  const all = received(spy);
+  await spy.subscribeAsync("$SYS/#");
+  await connect({ clientId: "newcomer" });
+  await endsWithoutAcknowledgement(forger, "$SYS/x/new/clients", "newcomer");
+  await spy.subscribeAsync("end");
+  assert.deepEqual(all, []);
+});
+
+test("a subscriber that does not read delays no one else", async (t) => {
+  const { connect, port, metrics } = await startBroker(t);
+  const frozen = connectTcp(port, "127.0.0.1");
+  t.after(() => frozen.destroy());
+  // CONNECT as "z", then SUBSCRIBE to big/# at QoS 0; nothing is ever read.
+  frozen.write(Buffer.from("100d00044d515454040200000001 7a".replaceAll(" ", ""), "hex"));
+  frozen.write(Buffer.from("820a000100056269672f2300", "hex"));
+  frozen.pause();
+  const [flood, subscriber] = [await connect(), await connect()];
+  await subscriber.subscribeAsync("small", { qos: 1 });
+  const all = received(subscriber);
+  const payload = Buffer.alloc(60_000);
+  for (let number = 0; number < 400; number += 1) {
+    await flood.publishAsync("big/x", payload, { qos: 1 });
+  }
+  await flood.publishAsync("small", "now", { qos: 1 });
+  await waitFor("the small message", () => all.length === 1, 1_000);
+  assert.ok(metrics.total("sluice_messages_dropped_total") > 0, "at the cost of the frozen one");
+});
+
+test("a packet over the limit ends the connection that sent it", async (t) => {
+  const { connect } = await startBroker(t, { limits: { packet_bytes_max: 1_000 } });
+  const client = await connect();
+  await endsWithoutAcknowledgement(client, "a", Buffer.alloc(2_000));
+  const other = await connect();
+  await other.publishAsync("a", Buffer.alloc(900), { qos: 1 });
+});
+
+test("answers 3, server unavailable, while it cannot serve", async (t) => {
+  const { connect } = await startBroker(t, { unavailable: () => "the cluster Redis is away" });
+  await assert.rejects(connect(), { code: 3 });
+});

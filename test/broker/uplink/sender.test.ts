@@ -1,0 +1,186 @@
+import assert from "node:assert/strict";
+import { type TestContext, test } from "node:test";
+import * as v from "valibot";
+import { decodeFrame } from "#contract/frame";
+import { landingKeys } from "#contract/landing";
+import { encodeMessage } from "#contract/message";
+import { createLog } from "#runtime/log";
+import { Metrics } from "#runtime/metrics";
+import { SettingsSchema, type UplinkSettings } from "#runtime/settings-schema";
+import { loadLandingLibrary } from "../../../broker/ingest/landing-library.ts";
+import { Lane, type LaneLimits } from "../../../broker/outbox/lane.ts";
+import { Store } from "../../../broker/store/store.ts";
+import { Landing } from "../../../broker/uplink/landing.ts";
+import { Sender } from "../../../broker/uplink/sender.ts";
+import { type RedisServer, startRedis } from "../../support/redis-server.ts";
+import { temporaryFolder } from "../../support/temporary-folder.ts";
+import { waitFor } from "../../support/wait-for.ts";
+
+const GATEWAY = "gw-001";
+const LIMITS: LaneLimits = { bytesMax: 1e6, tailBytesMax: 1e6, tailSecondsMax: 600 };
+const log = createLog({ level: "error", process: "test" });
+
+function uplinkSettings(url: string): UplinkSettings {
+  const { uplink } = v.parse(SettingsSchema, { role: "gateway", name: GATEWAY, uplink: { url } });
+  assert(uplink);
+  return uplink;
+}
+
+/** A lane, a landing and a sender between them. */
+async function startSender(t: TestContext, redis: RedisServer, limits = LIMITS) {
+  const store = await Store.open(temporaryFolder(t));
+  const lane = await Lane.open("default", store, limits);
+  const run = () => {
+    const sender = new Sender({
+      lanes: [lane],
+      probeMs: 200,
+      connect: (lost) => Landing.connect(uplinkSettings(redis.url), GATEWAY, lost),
+      downCursor: () => "0-0",
+      log,
+      metrics: new Metrics(),
+    });
+    const running = sender.run();
+    const stopped = async () => {
+      sender.stop();
+      await running;
+    };
+    return { sender, stopped };
+  };
+  let current = run();
+  t.after(async () => {
+    await current.stopped();
+    await store.close();
+  });
+  const append = (from: number, to: number) =>
+    Promise.all(
+      Array.from({ length: to - from + 1 }, (_, index) => {
+        const payload = new TextEncoder().encode(String(from + index));
+        const message = { topic: "t", payload, qos: 1, retain: false, takenAtMs: 1 } as const;
+        return lane.append(encodeMessage(message), true);
+      }),
+    );
+  return {
+    lane,
+    append,
+    get sender() {
+      return current.sender;
+    },
+    async pause() {
+      await current.stopped();
+    },
+    resume() {
+      current = run();
+    },
+  };
+}
+
+/** What the landing holds: payloads, and gaps as "from..to". */
+async function landed(redis: RedisServer): Promise<string[]> {
+  const entries = await redis.client.xrangeBuffer(landingKeys(GATEWAY).up, "-", "+");
+  return entries.flatMap(([, fields]) => {
+    const frame = fields[fields.findIndex((field) => field.toString() === "frame") + 1];
+    return decodeFrame(frame ?? Buffer.alloc(0)).map(({ record }) =>
+      record.kind === "gap"
+        ? `${record.gap.from}..${record.gap.to}`
+        : new TextDecoder().decode(record.message.payload),
+    );
+  });
+}
+
+const numbers = (from: number, to: number) =>
+  Array.from({ length: to - from + 1 }, (_, index) => String(from + index));
+
+test("the landing gets each message once and in order, through lost connections", async (t) => {
+  const redis = await startRedis(t);
+  await loadLandingLibrary(redis.client);
+  const { lane, append } = await startSender(t, redis);
+  await append(1, 700);
+  await waitFor("the first part to arrive", () => lane.position === 700);
+  for (let round = 0; round < 5; round += 1) {
+    const from = 701 + round * 300;
+    const appending = append(from, from + 299);
+    await redis.client.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes");
+    await appending;
+  }
+  await waitFor("all to arrive", () => lane.position === 2200, 10_000);
+  assert.deepEqual(await landed(redis), numbers(1, 2200));
+});
+
+test("rewinds into the tail when the landing forgot what it had acknowledged", async (t) => {
+  const redis = await startRedis(t);
+  await loadLandingLibrary(redis.client);
+  const { lane, append, sender } = await startSender(t, redis);
+  await append(1, 100);
+  await waitFor("the first part to arrive", () => lane.position === 100);
+  const { up, pos } = landingKeys(GATEWAY);
+  const [saved, dump] = [await redis.client.hgetall(pos), await redis.client.dumpBuffer(up)];
+  await append(101, 200);
+  await waitFor("the second part to arrive", () => lane.position === 200);
+  await redis.client.restore(up, 0, dump, "REPLACE");
+  await redis.client.hset(pos, saved);
+  await waitFor("the rewind", async () => (await landed(redis)).length === 200);
+  assert.deepEqual(await landed(redis), numbers(1, 200));
+  assert.equal(sender.status().rewinds, 1);
+});
+
+test("puts a gap record in place of what the landing forgot beyond the tail", async (t) => {
+  const redis = await startRedis(t);
+  await loadLandingLibrary(redis.client);
+  const { lane, append } = await startSender(t, redis, { ...LIMITS, tailSecondsMax: 0 });
+  await append(1, 100);
+  await waitFor("all to arrive", () => lane.position === 100);
+  await redis.client.del(...Object.values(landingKeys(GATEWAY)));
+  await append(101, 110);
+  await waitFor("the rest to arrive", () => lane.position === 110);
+  assert.deepEqual(await landed(redis), ["1..100", ...numbers(101, 110)]);
+});
+
+test("begins a new epoch when the cloud holds more than this outbox ever wrote", async (t) => {
+  const redis = await startRedis(t);
+  await loadLandingLibrary(redis.client);
+  const { lane, append } = await startSender(t, redis);
+  await append(1, 5);
+  await waitFor("all to arrive", () => lane.position === 5);
+  const before = lane.epoch;
+  await redis.client.hset(landingKeys(GATEWAY).pos, "lane:default", `${before}:1000`);
+  await waitFor("the new epoch", () => lane.epoch > before);
+  await append(6, 10);
+  await waitFor("the rest to arrive", () => lane.position === 5);
+  assert.deepEqual(await landed(redis), numbers(1, 10), "nothing is taken for a repeat");
+});
+
+test("stops, and says so, when a newer epoch of the same name writes to the cloud", async (t) => {
+  const redis = await startRedis(t);
+  await loadLandingLibrary(redis.client);
+  const { append, lane, sender } = await startSender(t, redis);
+  await append(1, 5);
+  await waitFor("all to arrive", () => lane.position === 5);
+  await redis.client.hset(landingKeys(GATEWAY).pos, "lane:default", `${lane.epoch + 1}:3`);
+  await append(6, 6);
+  await waitFor("the fence", () => sender.status().state === "fenced");
+  assert.match(sender.status().why, /another box has this name/);
+  assert.equal(lane.position, 5);
+});
+
+test("goes on at the cloud's position after a restart that lost the answer", async (t) => {
+  const redis = await startRedis(t);
+  await loadLandingLibrary(redis.client);
+  const chain = await startSender(t, redis);
+  await chain.append(1, 10);
+  await waitFor("all to arrive", () => chain.lane.position === 10);
+  await chain.pause();
+  await chain.lane.moveTo(4);
+  chain.resume();
+  await chain.append(11, 12);
+  await waitFor("the rest to arrive", () => chain.lane.position === 12);
+  assert.deepEqual(await landed(redis), numbers(1, 12));
+});
+
+test("says what is wrong: no library, wrong password, nobody there", async (t) => {
+  const redis = await startRedis(t);
+  const { sender } = await startSender(t, redis);
+  await waitFor("the reason", () => /function library/.test(sender.status().why));
+  assert.equal(sender.status().state, "waiting");
+  const missing = Landing.connect(uplinkSettings("redis://127.0.0.1:1"), GATEWAY);
+  await assert.rejects(missing, { code: "CLOUD_UNREACHABLE", message: /ECONNREFUSED/ });
+});
