@@ -34,9 +34,10 @@ export async function fetchStatus(values: {
   const address = values.status
     ? readAddress("status", values.status)
     : readSettings(values.config ?? SETTINGS_PATH).status.address;
-  const response = await request(address);
-  const text = await bodyOf(response).catch((cause) => {
-    throw unreachable(address, cause);
+  const signal = AbortSignal.timeout(LIMITS.answerMsMax);
+  const { response, text } = await request(address, signal).catch((cause) => {
+    const late = new Error(`no answer within ${LIMITS.answerMsMax / 1_000} s`);
+    throw unreachable(address, signal.aborted ? late : cause);
   });
   const document = response.statusCode === 200 ? parsed(text) : undefined;
   if (!document) {
@@ -46,19 +47,15 @@ export async function fetchStatus(values: {
   return { document, nowMs: Date.parse(response.headers.date ?? "") || Date.now() };
 }
 
-function request(address: string): Promise<IncomingMessage> {
+async function request(address: string, signal: AbortSignal) {
   const target = reachable(parseAddress(address));
   const where = "path" in target ? { socketPath: target.path } : target;
-  const signal = AbortSignal.timeout(LIMITS.answerMsMax);
-  return new Promise((resolve, reject) => {
-    get({ ...where, path: "/status.json", agent: false, signal }, resolve).once(
-      "error",
-      (cause) => {
-        const late = new Error(`no answer within ${LIMITS.answerMsMax / 1_000} s`);
-        reject(unreachable(address, signal.aborted ? late : cause));
-      },
-    );
+  const asked = get({ ...where, path: "/status.json", agent: false, signal });
+  const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    // Stays for what breaks later, which reading the body tells.
+    asked.once("response", resolve).on("error", reject);
   });
+  return { response, text: await bodyOf(response) };
 }
 
 async function bodyOf(response: IncomingMessage): Promise<string> {
@@ -74,7 +71,7 @@ async function bodyOf(response: IncomingMessage): Promise<string> {
 
 function unreachable(address: string, cause: unknown): SluiceError {
   const hint = "is the service running? systemctl status sluice-broker";
-  const message = `no answer from the broker at ${address}: ${reasonOf(cause)}; ${hint}`;
+  const message = `no status from the broker at ${address}: ${reasonOf(cause)}; ${hint}`;
   return new SluiceError("BROKER_UNREACHABLE", message, { cause });
 }
 

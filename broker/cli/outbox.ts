@@ -27,7 +27,8 @@ ${STATUS_OPTIONS_USAGE}`,
     const lanes = document.outbox ?? [];
     if (values.json) process.stdout.write(`${JSON.stringify(lanes)}\n`);
     else if (lanes.length > 0) process.stdout.write(formatOutbox(lanes, nowMs));
-    else process.stdout.write(`${printable(document.name)} (${document.role}) has no outbox\n`);
+    else
+      process.stdout.write(`${printable(`${document.name} (${document.role})`)} has no outbox\n`);
     return 0;
   },
 };

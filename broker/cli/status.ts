@@ -54,7 +54,7 @@ export function formatStatus(document: StatusDocument, nowMs: number): string {
 
 function aligned([word, text]: Line, before: Line | undefined): string {
   const shown = before?.[0] === word ? "" : word;
-  return `  ${shown.padEnd(9)}${printable(text)}\n`;
+  return `  ${printable(shown.padEnd(9) + text)}\n`;
 }
 
 function uplinkLines(uplink: UplinkStatus, nowMs: number): Line[] {

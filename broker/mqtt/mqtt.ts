@@ -178,13 +178,21 @@ export class Mqtt {
     };
   }
 
-  /** The balancer's health check is answered here: it is no session. */
   #preConnect(client: Client, done: (error: Error | null, success: boolean) => void): void {
-    if (this.#peers.get(client)?.proxied !== "balancer") {
+    const why = this.#options.unavailable();
+    if (this.#peers.get(client)?.proxied === "balancer") {
+      this.#answerCheck(client, why === undefined ? 0 : RETURN_CODE.unavailable);
+    } else if (why === undefined) {
       done(null, true);
-      return;
+    } else {
+      // Without a CONNACK 3: there are clients that take any refusal for final (mqtt.js does,
+      // unless told otherwise), and all of them return after a connection that broke.
+      this.#disconnect(client, why);
     }
-    const code = this.#options.unavailable() === undefined ? 0 : RETURN_CODE.unavailable;
+  }
+
+  /** The balancer's health check is answered here: it is no session. */
+  #answerCheck(client: Client, code: number): void {
     client.conn.write(Buffer.from([0x20, 0x02, 0x00, code]));
     setTimeout(() => client.conn.destroy(), CHECK_MS_MAX).unref();
   }
@@ -197,11 +205,6 @@ export class Mqtt {
   ): void {
     const refuse = (returnCode: number, why: string) =>
       done(Object.assign(new Error(why), { returnCode }) as AuthenticateError, false);
-    const why = this.#options.unavailable();
-    if (why !== undefined) {
-      refuse(RETURN_CODE.unavailable, why);
-      return;
-    }
     const { ip, certificateName } = this.#peers.get(client) ?? ({} as Peer);
     this.#access.refusalOf({ ip, certificateName }, { username, password }).then(
       (code) => (code === undefined ? done(null, true) : refuse(code, "login refused")),

@@ -457,6 +457,7 @@ test(
     await waitFor("both are here", () => opened.open() === 2);
     await opened.close();
     await closed(arriving);
+    assert.equal(opened.refused("left"), 1);
     const late = opened.socket(0);
     const [refused] = await once(late, "error");
     assert.equal(refused.code, "ECONNREFUSED");
@@ -484,6 +485,9 @@ async function startHaproxy(t: TestContext, made: Certificates, target: Address)
       bind 127.0.0.1:${port} ssl crt ${pem} ca-file ${made.ca} verify optional
       default_backend brokers
     backend brokers
+      option tcp-check
+      tcp-check send-binary ${CONNECT.toString("hex")}
+      tcp-check expect binary ${CONNACK.toString("hex")}
       server one ${server} send-proxy-v2-ssl-cn check check-send-proxy inter 100ms\n`;
   writeFileSync(join(folder, "haproxy.cfg"), text);
   const args = ["-db", "-f", join(folder, "haproxy.cfg")];
@@ -503,12 +507,8 @@ async function freePort(): Promise<number> {
 /** As answer, for the next connection that is no health check. */
 async function answerClient(opened: Opened): Promise<Peer> {
   for (;;) {
-    const { stream, peer } = await opened.next();
-    if (peer.proxied === "client") {
-      stream.write(CONNACK);
-      return peer;
-    }
-    stream.destroy();
+    const peer = await answer(opened);
+    if (peer.proxied === "client") return peer;
   }
 }
 
@@ -519,8 +519,8 @@ test("believes HAProxy about a client's address and certificate, and knows its h
   const made = await certificates(t, ["gw-001"]);
   const opened = await open(t, [{ proxy: true }]);
   const port = await startHaproxy(t, made, opened.address());
-  const checked = await opened.next();
-  assert.deepEqual([checked.peer.proxied, checked.peer.ip], ["balancer", "127.0.0.1"]);
+  const checked = await answer(opened);
+  assert.deepEqual([checked.proxied, checked.ip], ["balancer", "127.0.0.1"]);
   for (const name of ["gw-001", undefined]) {
     const front = { port, host: "127.0.0.1" };
     const [said, peer] = await Promise.all([

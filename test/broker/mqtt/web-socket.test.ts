@@ -3,6 +3,7 @@
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { connect } from "node:net";
 import { type TestContext, test } from "node:test";
 import { WebSocket } from "ws";
 import { waitFor } from "../../support/wait-for.ts";
@@ -64,9 +65,14 @@ test("answers and closes what is no upgrade to a WebSocket", BOUNDED, async (t) 
       "HTTP/1.1 400 Bad Request",
   };
   for (const [request, answer] of Object.entries(requests)) {
-    const socket = opened.socket();
+    // A client that hears the answer out and does not close.
+    const socket = connect({ ...opened.address(), allowHalfOpen: true });
+    t.after(() => socket.destroy());
     socket.write(request, "latin1");
-    const text = Buffer.concat(await socket.toArray()).toString("latin1");
+    const heard: Buffer[] = [];
+    socket.on("data", (chunk) => heard.push(chunk));
+    await once(socket, "end");
+    const text = Buffer.concat(heard).toString("latin1");
     assert.equal(text.split("\r\n")[0], answer);
   }
   assert.equal(opened.refused("websocket"), 3);

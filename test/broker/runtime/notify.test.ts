@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -20,9 +20,12 @@ class Receiver {
   readonly process: ChildProcess;
   #heard = "";
 
-  constructor(t: TestContext) {
-    this.path = join(temporaryFolder(t), "notify");
-    this.process = spawn("socat", ["-u", `UNIX-RECV:${this.path}`, "STDOUT"]);
+  /** At a path of its own, or at an abstract name (unix(7)). */
+  constructor(t: TestContext, abstractName?: string) {
+    const path = join(temporaryFolder(t), "notify");
+    this.path = abstractName ? `@${abstractName}` : path;
+    const receive = abstractName ? `ABSTRACT-RECV:${abstractName}` : `UNIX-RECV:${path}`;
+    this.process = spawn("socat", ["-u", receive, "STDOUT"]);
     this.process.stdout?.on("data", (chunk) => {
       this.#heard += chunk;
     });
@@ -30,7 +33,7 @@ class Receiver {
   }
 
   async opened(): Promise<void> {
-    await until(() => existsSync(this.path));
+    await until(() => readFileSync("/proc/net/unix", "utf8").includes(` ${this.path}\n`));
   }
 
   /** All that was heard once `isEnough` says that it is. */
@@ -126,15 +129,26 @@ test("is silent where systemd did not start it", async () => {
 });
 
 test("refuses an address that it cannot reach, in one line", async () => {
-  for (const path of ["@abstract", "vsock:2:1234"]) {
+  for (const path of ["vsock:2:1234", "run/notify"]) {
     await assert.rejects(
       openNotify(() => true, { NOTIFY_SOCKET: path }),
       {
         code: "USAGE",
-        message: `NOTIFY_SOCKET=${path} cannot be used: allowed is the path of a socket, as systemd gives it`,
+        message:
+          `NOTIFY_SOCKET=${path} cannot be used: ` +
+          "allowed is the path of a unix socket, or @ and its abstract name",
       },
     );
   }
+});
+
+test("reaches a socket by its abstract name", { skip }, async (t) => {
+  const receiver = new Receiver(t, `sluice-test-${process.pid}-${Date.now()}`);
+  await receiver.opened();
+  const notify = await openNotify(() => true, { NOTIFY_SOCKET: receiver.path });
+  notify.ready();
+  notify.close();
+  assert.equal(await receiver.heard((text) => text.length > 0), "READY=1");
 });
 
 test("lets the process end once it is closed", { skip }, async (t) => {

@@ -1,0 +1,110 @@
+// journey: what the journeys share: a chain, a consumer in the cloud, and what the landing holds.
+// Path: journeys → [journey] → chain. Touches: what a chain touches.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import type { TestContext } from "node:test";
+import { Redis } from "ioredis";
+import { connectAsync, type IClientOptions, type MqttClient } from "mqtt";
+import { decodeFrame } from "#contract/frame";
+import { landingKeys } from "#contract/landing";
+import { Chain, type ChainOptions } from "../../../scripts/chain/chain.ts";
+import { GATEWAY } from "../../../scripts/chain/folder.ts";
+import { freePorts } from "../../../scripts/chain/ports.ts";
+import { temporaryFolder } from "../../support/temporary-folder.ts";
+
+/** A chain on free ports, from the sources, that ends with the test. */
+export async function startChain(
+  t: TestContext,
+  options: Partial<ChainOptions> = {},
+): Promise<Chain> {
+  const folder = temporaryFolder(t);
+  const chain = await Chain.start({
+    folder,
+    ports: await freePorts(),
+    program: "sources",
+    say: (line) => t.diagnostic(line),
+    ...options,
+  });
+  t.after(() => chain.stop());
+  return chain;
+}
+
+/** A client of the gateway; ends with the test. */
+export function connectGateway(
+  t: TestContext,
+  chain: Chain,
+  options: IClientOptions = {},
+): Promise<MqttClient> {
+  return connect(t, chain.urls.gateway, options);
+}
+
+/** A client of the cluster's one address, by TLS; ends with the test. */
+export function connectCloud(
+  t: TestContext,
+  chain: Chain,
+  options: IClientOptions = {},
+): Promise<MqttClient> {
+  return connect(t, chain.urls.cloud, { ca: readFileSync(chain.certificates.ca), ...options });
+}
+
+async function connect(t: TestContext, url: string, options: IClientOptions): Promise<MqttClient> {
+  const common = { protocolVersion: 4, reconnectPeriod: 500 } as const;
+  const client = await connectAsync(url, { ...common, ...options });
+  client.on("error", () => {});
+  t.after(() => client.endAsync(true));
+  return client;
+}
+
+export interface Received {
+  readonly topic: string;
+  readonly payload: string;
+  readonly qos: number;
+  readonly retain: boolean;
+}
+
+/** Collects what a client receives, from now on. */
+export function collect(client: MqttClient): Received[] {
+  const all: Received[] = [];
+  client.on("message", (topic, payload, { qos, retain }) =>
+    all.push({ topic, payload: payload.toString(), qos, retain }),
+  );
+  return all;
+}
+
+/** The payloads that the landing holds, in its order. */
+export async function landedPayloads(chain: Chain, topic: string): Promise<string[]> {
+  const payloads: string[] = [];
+  for (const { record } of await landedRecords(chain)) {
+    if (record.kind === "message" && record.message.topic === topic) {
+      payloads.push(new TextDecoder().decode(record.message.payload));
+    }
+  }
+  return payloads;
+}
+
+/** Every sequence of every lane and epoch stands in the landing once, without a hole. */
+export async function assertLandedOnce(chain: Chain): Promise<void> {
+  const next = new Map<string, number>();
+  for (const { lane, epoch, first, last } of await landedRecords(chain)) {
+    const key = `${lane}:${epoch}`;
+    assert.equal(first, next.get(key) ?? 1, `${key} goes on without a hole or a repeat`);
+    next.set(key, last + 1);
+  }
+}
+
+async function landedRecords(chain: Chain) {
+  const redis = new Redis({ ...chain.redis("landing"), maxRetriesPerRequest: null });
+  try {
+    const entries = await redis.xrangeBuffer(landingKeys(GATEWAY).up, "-", "+");
+    return entries.flatMap(([, fields]) => {
+      const field = (name: string) =>
+        fields[fields.findIndex((it, index) => index % 2 === 0 && it.toString() === name) + 1];
+      const frame = decodeFrame(field("frame") ?? Buffer.alloc(0));
+      const [lane, epoch] = [String(field("lane")), String(field("epoch"))];
+      return frame.map((sequenced) => ({ ...sequenced, lane, epoch }));
+    });
+  } finally {
+    redis.disconnect();
+  }
+}
