@@ -32,7 +32,9 @@ export async function freePort(): Promise<number> {
 export async function startRedis(t: TestContext, ...options: string[]): Promise<RedisServer> {
   const folder = temporaryFolder(t);
   const port = await freePort();
-  const client = new Redis(port, "127.0.0.1", { maxRetriesPerRequest: null });
+  const password = options[options.indexOf("--requirepass") + 1];
+  const login = options.includes("--requirepass") && password ? { password } : {};
+  const client = new Redis(port, "127.0.0.1", { maxRetriesPerRequest: null, ...login });
   client.on("error", () => {});
   let child: ChildProcess | undefined;
   const start = async () => {
