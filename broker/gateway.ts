@@ -22,6 +22,8 @@ import { startUplink, type Uplink } from "./uplink/uplink.ts";
 
 /** LevelDB has no order to keep but that of one write after the other. */
 const PERSISTENT_WRITES_MAX = 1;
+/** A write that takes longer than this makes no progress; systemd's watchdog may then restart us. */
+const WRITE_MS_MAX = 20_000;
 
 export async function startGateway(settings: Settings, log: Log): Promise<Service> {
   const metrics = new Metrics();
@@ -63,9 +65,9 @@ export async function startGateway(settings: Settings, log: Log): Promise<Servic
       })
     : undefined;
 
-  const document = () => statusOf(settings, startedAtMs, mqtt, outbox, uplink);
+  const document = () => statusOf(settings, startedAtMs, mqtt, store, outbox, uplink);
   const status = await startStatus({ address: settings.status.address, metrics, log, document });
-  const notify = await openNotify(() => true);
+  const notify = await openNotify(() => store.busyMs < WRITE_MS_MAX);
   notify.ready();
   log.info({ name: settings.name, listeners: mqtt.addresses, status: status.address }, "ready");
 
@@ -94,11 +96,12 @@ function statusOf(
   settings: Settings,
   startedAtMs: number,
   mqtt: Mqtt,
+  store: Store,
   outbox: Outbox,
   uplink: Uplink | undefined,
 ): StatusDocument {
   const uplinkStatus = uplink?.status();
-  const reasons: string[] = [];
+  const reasons = store.fault === undefined ? [] : [store.fault];
   if (uplinkStatus && uplinkStatus.state !== "online") {
     reasons.push(`uplink ${uplinkStatus.state}: ${uplinkStatus.why || "no answer yet"}`);
   }
@@ -107,7 +110,7 @@ function statusOf(
     name: settings.name,
     version: VERSION,
     startedAtMs,
-    ready: true,
+    ready: store.fault === undefined,
     reasons,
     connections: mqtt.connections,
     outbox: outbox.status(),

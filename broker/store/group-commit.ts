@@ -33,6 +33,7 @@ export class GroupCommit {
   readonly #store: (operations: Operation[], sync: boolean) => Promise<void>;
   #waiting: Waiting[] = [];
   #running: Promise<void> | undefined;
+  #batchSinceMs: number | undefined;
 
   constructor(store: (operations: Operation[], sync: boolean) => Promise<void>) {
     this.#store = store;
@@ -44,6 +45,11 @@ export class GroupCommit {
       this.#waiting.push({ write, resolve, reject });
       this.#running ??= this.#run();
     });
+  }
+
+  /** How long the batch under way has taken up to now; 0 when there is none. */
+  get busyMs(): number {
+    return this.#batchSinceMs === undefined ? 0 : performance.now() - this.#batchSinceMs;
   }
 
   /** Resolves when nothing waits any more. */
@@ -62,12 +68,15 @@ export class GroupCommit {
     const batch = this.#waiting.splice(0, BATCH_WRITES_MAX);
     const operations = batch.flatMap(({ write }) => write.prepare());
     const sync = batch.some(({ write }) => write.sync);
+    this.#batchSinceMs = performance.now();
     try {
       await this.#store(operations, sync);
       for (const { resolve } of batch) resolve();
     } catch (cause) {
       for (const { write } of batch.toReversed()) write.undo?.();
       for (const { reject } of batch) reject(cause);
+    } finally {
+      this.#batchSinceMs = undefined;
     }
   }
 }

@@ -21,6 +21,7 @@ type Database = ClassicLevel<string, Uint8Array>;
 export class Store {
   readonly #database: Database;
   readonly #commits: GroupCommit;
+  #fault: string | undefined;
 
   private constructor(database: Database) {
     this.#database = database;
@@ -51,6 +52,16 @@ export class Store {
     return this.#database.sublevel<string, Uint8Array>("sessions", { valueEncoding: "buffer" });
   }
 
+  /** Why nothing could be written the last time; undefined when it could. */
+  get fault(): string | undefined {
+    return this.#fault;
+  }
+
+  /** How long the write under way has taken up to now; a disk that hangs shows here. */
+  get busyMs(): number {
+    return this.#commits.busyMs;
+  }
+
   /** Joins the write into the next batch; see GroupCommit. @throws SluiceError STORE_FAILED. */
   commit(write: Write): Promise<void> {
     return this.#commits.commit(write);
@@ -75,7 +86,13 @@ export class Store {
   }
 
   async #write(operations: Operation[], sync: boolean): Promise<void> {
-    await guarded("write", () => this.#database.batch(operations, { sync }));
+    try {
+      await guarded("write", () => this.#database.batch(operations, { sync }));
+      this.#fault = undefined;
+    } catch (fault) {
+      this.#fault = reasonOf(fault);
+      throw fault;
+    }
   }
 }
 

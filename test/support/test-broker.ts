@@ -32,7 +32,6 @@ export class TestBroker {
   #aedes: Aedes | undefined;
   #listen: ListenOptions;
   #held: (() => void)[] | undefined;
-  refusals = 0;
 
   private constructor(options: TestBrokerOptions) {
     this.#options = options;
@@ -74,7 +73,6 @@ export class TestBroker {
     const aedes = await Aedes.createBroker({
       authenticate: (_client, _name, password, done) => {
         const good = !this.#options.password || String(password) === this.#options.password;
-        if (!good) this.refusals += 1;
         done(null, good);
       },
       authorizePublish: (client, packet, done) => {

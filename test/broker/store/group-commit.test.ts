@@ -35,11 +35,13 @@ test("joins the writes that arrive while one is under way into one batch, in the
   void commit("b", false);
   void commit("c", true);
   assert.deepEqual(disk.batches, [{ keys: ["a"], sync: false }]);
+  assert.ok(commits.busyMs > 0, "a disk that hangs shows");
   await disk.finish();
   assert.deepEqual(disk.batches[1], { keys: ["b", "c"], sync: true });
   assert.deepEqual(done, ["a"], "nothing is promised before its batch is stored");
   await disk.finish();
   assert.deepEqual(done, ["a", "b", "c"]);
+  assert.equal(commits.busyMs, 0);
 });
 
 test("takes numbers back, newest first, when the disk refuses the batch", async () => {
