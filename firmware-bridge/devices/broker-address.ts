@@ -1,0 +1,38 @@
+// broker-address: how the devices reach the broker, and as whom.
+// Path: settings → [broker-address] → connection. Touches: the files of the secrets, the network.
+
+import { connect as connectTcp } from "node:net";
+import type { Duplex } from "node:stream";
+import { connect as connectTls } from "node:tls";
+import { parseAddress } from "#runtime/address";
+import { readSecret, readTlsFiles } from "#runtime/files";
+import type { BridgeSettings } from "#runtime/settings-schema";
+
+export interface BrokerAddress {
+  /** A new stream to the broker, still connecting. */
+  readonly open: () => Duplex;
+  readonly username: string | undefined;
+  readonly password: string | undefined;
+}
+
+/** Reads the secrets' files once; @throws SluiceError CERTIFICATE_UNREADABLE. */
+export function brokerAddress(settings: BridgeSettings): BrokerAddress {
+  const { username, password_file } = settings;
+  const password = password_file === undefined ? undefined : readSecret(password_file);
+  return { open: streamTo(settings), username, password };
+}
+
+function streamTo(settings: BridgeSettings): () => Duplex {
+  if (settings.broker.startsWith("unix:")) {
+    const address = parseAddress(settings.broker);
+    return () => connectTcp(address);
+  }
+  const { protocol, hostname, port } = new URL(settings.broker);
+  const host = hostname.replace(/^\[|\]$/g, "");
+  const tls = protocol === "mqtts:";
+  // What is small goes at once, not with the next that comes.
+  const target = { host, port: Number(port || (tls ? 8883 : 1883)), noDelay: true };
+  if (!tls) return () => connectTcp(target);
+  const { ca } = readTlsFiles({ ca_file: settings.ca_file });
+  return () => connectTls({ ...target, ...(ca && { ca }) });
+}

@@ -1,0 +1,56 @@
+// format-csv: a line of fields, by RFC 4180; each has a channel named by its column.
+// Path: format → [format-csv]. Touches: nothing.
+
+import type { LinesSettings } from "#runtime/settings-schema";
+import { channelOf, type Message } from "../driver.ts";
+import { assignment, type Format, textOf } from "./format.ts";
+
+/** A format for these columns; a field beyond them has its number, from 1, for a channel. */
+export function csvFormat(settings: Pick<LinesSettings, "columns" | "separator">): Format {
+  const { columns, separator } = settings;
+  return {
+    decode(line) {
+      const text = textOf(line);
+      const fields = text === undefined ? undefined : fieldsOf(text, separator);
+      return fields?.map((field, index): Message => {
+        const channel = channelOf(columns[index] ?? String(index + 1)) ?? String(index + 1);
+        return { channel, payload: Buffer.from(field) };
+      });
+    },
+    encode: assignment,
+  };
+}
+
+/** Blanks around a field are not part of it, unless it is quoted; undefined for a stray quote. */
+function fieldsOf(text: string, separator: string): string[] | undefined {
+  const fields: string[] = [];
+  for (let at = 0; at <= text.length; at += separator.length) {
+    const quote = firstNonBlank(text, at, separator);
+    const end = text[quote] === '"' ? endOfQuoted(text, quote) : quote;
+    if (end === undefined) return undefined;
+    const next = text.indexOf(separator, end);
+    const stop = next < 0 ? text.length : next;
+    if (end > quote) {
+      if (text.slice(end, stop).trim() !== "") return undefined;
+      fields.push(text.slice(quote + 1, end - 1).replaceAll('""', '"'));
+    } else {
+      fields.push(text.slice(at, stop).trim());
+    }
+    at = stop;
+  }
+  return fields;
+}
+
+function firstNonBlank(text: string, from: number, separator: string): number {
+  let at = from;
+  while (text[at] !== separator && (text[at] === " " || text[at] === "\t")) at += 1;
+  return at;
+}
+
+/** The place after the closing quote; a doubled quote is one of the field's characters. */
+function endOfQuoted(text: string, quote: number): number | undefined {
+  for (let at = text.indexOf('"', quote + 1); at >= 0; at = text.indexOf('"', at + 2)) {
+    if (text[at + 1] !== '"') return at + 1;
+  }
+  return undefined;
+}

@@ -1,0 +1,218 @@
+// main.test: what the process sluice-firmware-bridge promises, from a port to a broker and back.
+// Path: test. Touches: child processes, pseudo-terminals, a loopback port, temporary folders.
+
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { connectAsync } from "mqtt";
+import { Pty } from "../support/pty.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import { TestBroker } from "../support/test-broker.ts";
+import { waitFor } from "../support/wait-for.ts";
+
+const MAIN = join(import.meta.dirname, "../../firmware-bridge/main.ts");
+const AVAILABILITY = "serial/box/availability";
+/** A process has to start first, on a machine that may be busy. */
+const START_MS_MAX = 20_000;
+
+class Bridge {
+  readonly config: string;
+  readonly port: string;
+  readonly #env: NodeJS.ProcessEnv;
+  #child: ReturnType<typeof spawn> | undefined;
+  output = "";
+
+  constructor(t: TestContext, settings: string, env: NodeJS.ProcessEnv = {}) {
+    const folder = temporaryFolder(t);
+    this.config = join(folder, "sluice.toml");
+    this.port = join(folder, "port");
+    this.#env = { ...process.env, ...env };
+    writeFileSync(this.config, settings.replaceAll("PORT", this.port));
+    t.after(() => this.end("SIGKILL"));
+  }
+
+  start(): void {
+    const child = spawn(process.execPath, [MAIN, "--config", this.config], {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: this.#env,
+    });
+    for (const stream of [child.stdout, child.stderr]) {
+      stream?.on("data", (chunk) => {
+        this.output += chunk;
+      });
+    }
+    this.#child = child;
+  }
+
+  /** Resolves with the exit code. */
+  async end(signal: NodeJS.Signals): Promise<number | null> {
+    const child = this.#child;
+    if (!child || child.exitCode !== null || child.signalCode !== null) return null;
+    child.kill(signal);
+    await once(child, "close");
+    return child.exitCode;
+  }
+}
+
+function settingsFor(broker: TestBroker, bridge = ""): string {
+  return `role = "gateway"
+    bridge = { broker = "${broker.url}" ${bridge} }
+    [[links]]
+    path = "PORT"
+    device = "box"`;
+}
+
+/** A bridge with one port that is plugged in, and up. */
+async function running(t: TestContext, settings = "") {
+  const broker = await TestBroker.start(t);
+  const bridge = new Bridge(t, settingsFor(broker, settings));
+  const pty = await Pty.open(t);
+  await pty.linkAs(bridge.port);
+  bridge.start();
+  const is = (availability: string, mostMs = START_MS_MAX) =>
+    waitFor(availability, () => broker.texts(AVAILABILITY).at(-1) === availability, mostMs);
+  await is("online").catch((fault) => assert.fail(`${fault}\n${bridge.output}`));
+  return { broker, bridge, pty, is, lines: () => broker.texts("serial/box/line") };
+}
+
+async function retainedAvailability(broker: TestBroker): Promise<string> {
+  const client = await connectAsync(broker.url, { protocolVersion: 4 });
+  const heard = Promise.withResolvers<string>();
+  client.on("message", (_topic, payload, { retain }) => {
+    heard.resolve(`${payload}${retain ? ", retained" : ""}`);
+  });
+  await client.subscribeAsync(AVAILABILITY, { qos: 1 });
+  const availability = await heard.promise;
+  await client.endAsync(true);
+  return availability;
+}
+
+test("carries a line from the port to the broker, and a command back", async (t) => {
+  const { broker, pty, lines } = await running(t);
+  pty.write("temperature 21.5\r\n");
+  await waitFor("the line", () => lines().length > 0);
+  assert.deepEqual(lines(), ["temperature 21.5"]);
+  await broker.publish("serial/box/set", "led on");
+  await pty.hears("led on\n");
+  await waitFor("the result", () => broker.texts("serial/box/result").length > 0);
+  assert.deepEqual(broker.texts("serial/box/result"), ['{"command":"set","state":"done"}']);
+});
+
+test("tells an unplugged port within a second, and goes on when it is back", async (t) => {
+  const { broker, bridge, pty, is, lines } = await running(t);
+  rmSync(bridge.port);
+  await pty.unplug();
+  await is("offline", 1_000);
+  assert.equal(await retainedAvailability(broker), "offline, retained");
+  const next = await Pty.open(t);
+  await next.linkAs(bridge.port);
+  await is("online", 5_000);
+  next.write("back again\n");
+  await waitFor("the line", () => lines().includes("back again"));
+});
+
+test("loses and reorders no line while the broker restarts", async (t) => {
+  const { broker, pty, lines } = await running(t, ", unacknowledged_max = 10");
+  let said = 0;
+  const speaking = setInterval(() => {
+    said += 1;
+    pty.write(`line ${said}\n`);
+  }, 5);
+  t.after(() => clearInterval(speaking));
+  for (const some of [50, 200]) {
+    await waitFor("some lines", () => lines().length > some);
+    await broker.stop();
+    // More than the bridge may have unacknowledged: the rest waits in the port.
+    const saidBefore = said;
+    await waitFor("lines while it is away", () => said > saidBefore + 40);
+    await broker.start();
+  }
+  clearInterval(speaking);
+  await waitFor("the last line", () => lines().includes(`line ${said}`), 20_000);
+  const expected = Array.from({ length: said }, (_, index) => `line ${index + 1}`);
+  assert.deepEqual([...new Set(lines())], expected);
+});
+
+test("is offline when it is killed, and carries out what was commanded meanwhile", async (t) => {
+  const { broker, bridge, pty, is } = await running(t);
+  await bridge.end("SIGKILL");
+  await is("offline", 1_000);
+  await broker.publish("serial/box/set/led", "1");
+  bridge.start();
+  await is("online");
+  await pty.hears("led=1\n");
+});
+
+test("stops on SIGTERM: offline, the port free, code 0", async (t) => {
+  const { broker, bridge, pty } = await running(t);
+  pty.write("half a li");
+  assert.equal(await bridge.end("SIGTERM"), 0, bridge.output);
+  assert.equal(broker.texts(AVAILABILITY).at(-1), "offline");
+  await waitFor("the client to be gone", () => broker.clients === 0);
+  const locked = spawnSync("flock", ["--nonblock", bridge.port, "true"]);
+  assert.equal(locked.status, 0);
+});
+
+test("tells systemd that it is ready and how many links are up, also without port or broker", {
+  skip: spawnSync("socat", ["-V"]).error ? "socat is not installed" : false,
+}, async (t) => {
+  const broker = await TestBroker.start(t);
+  await broker.stop();
+  const socket = join(temporaryFolder(t), "notify");
+  const receiver = spawn("socat", ["-u", `UNIX-RECV:${socket}`, "STDOUT"]);
+  t.after(() => receiver.kill());
+  let heard = "";
+  receiver.stdout.on("data", (datagrams) => {
+    heard += datagrams;
+  });
+  await waitFor("the receiver", () => existsSync(socket));
+  const settings = `${settingsFor(broker)}\n[[links]]\npath = "PORT-2"\n`;
+  const bridge = new Bridge(t, settings, { NOTIFY_SOCKET: socket, WATCHDOG_USEC: "200000" });
+  bridge.start();
+  await waitFor("READY", () => heard.includes("READY=1"), START_MS_MAX);
+  await waitFor("the watchdog", () => heard.includes("WATCHDOG=1"));
+  await waitFor("the status", () => heard.includes("STATUS=0 of 2 links up"));
+  await (await Pty.open(t)).linkAs(bridge.port);
+  await waitFor("the status", () => heard.includes("STATUS=1 of 2 links up"));
+  assert.equal(await bridge.end("SIGTERM"), 0, bridge.output);
+  await waitFor("STOPPING", () => heard.includes("STOPPING=1"));
+});
+
+test("ends with 2 and one line when two links have one name, or a password is missing", async (t) => {
+  const head = 'role = "gateway"\n';
+  const cases = [
+    [
+      `${head}[[links]]\npath = "/dev/a/x"\n[[links]]\npath = "/dev/b/x"`,
+      /both called "x"; set device\n$/,
+    ],
+    [`${head}bridge = { password_file = "/nowhere" }`, /^password_file \/nowhere cannot be used/],
+  ] as const;
+  for (const [text, expected] of cases) {
+    const { config } = new Bridge(t, text);
+    const { status, stderr } = spawnSync(process.execPath, [MAIN, "--config", config], {
+      encoding: "utf8",
+      timeout: START_MS_MAX,
+    });
+    assert.equal(status, 2);
+    assert.match(stderr, expected);
+    assert.equal(stderr.trim().split("\n").length, 1);
+  }
+});
+
+test("never shows a stack trace for a port that cannot be had", async (t) => {
+  const broker = await TestBroker.start(t);
+  const bridge = new Bridge(t, `${settingsFor(broker)}\n[[links]]\npath = "/dev/null"\n`);
+  bridge.start();
+  await waitFor(
+    "both refusals",
+    () => {
+      return /is not a serial port/.test(bridge.output) && /is not there/.test(bridge.output);
+    },
+    START_MS_MAX,
+  );
+  assert.doesNotMatch(bridge.output, /\n\s+at |"stack"/);
+  assert.equal(await bridge.end("SIGTERM"), 0);
+});
