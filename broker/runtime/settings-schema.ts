@@ -172,7 +172,7 @@ const Link = v.strictObject({
   device: v.optional(name),
   baud_rate: v.optional(whole(50, 4_000_000), 115_200),
   data_bits: v.optional(v.picklist([5, 6, 7, 8], "allowed: 5, 6, 7, 8"), 8),
-  stop_bits: v.optional(v.picklist([1, 1.5, 2], "allowed: 1, 1.5, 2"), 1),
+  stop_bits: v.optional(v.picklist([1, 2], "allowed: 1, 2"), 1),
   parity: v.optional(oneOf("none", "even", "odd"), "none"),
   hardware_flow: v.optional(flag(), false),
   lines: v.optional(Lines, {}),

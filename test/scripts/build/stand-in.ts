@@ -12,9 +12,9 @@ async function main(): Promise<void> {
   await level.put("version", VERSION);
   const version = await level.get("version");
   await level.close();
-  const { SerialPort } = await import("serialport");
+  const { LinuxBinding } = await import("@serialport/bindings-cpp");
   const { WebSocketServer } = await import("ws");
-  const parts = [typeof SerialPort.list, typeof WebSocketServer];
+  const parts = [typeof LinuxBinding.list, typeof WebSocketServer];
   createLog({ level: "info", process: "stand-in" }).info({ version, parts }, "done");
 }
 
