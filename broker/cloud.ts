@@ -6,6 +6,7 @@ import { randomUUID } from "node:crypto";
 import type { Message } from "#contract/message";
 import type { StatusDocument } from "#contract/status";
 import { isFromTopic, isToTopic } from "#contract/topics";
+import { wait } from "#runtime/backoff";
 import { readSecret, readTlsFiles } from "#runtime/files";
 import type { Log } from "#runtime/log";
 import { Metrics } from "#runtime/metrics";
@@ -18,6 +19,9 @@ import { Ingest } from "./ingest/ingest.ts";
 import { Mqtt } from "./mqtt/mqtt.ts";
 import { registerProcessMetrics } from "./status/process-metrics.ts";
 import { startStatus } from "./status/status.ts";
+
+/** How long the goodbye to clients and to the cluster Redis may take. */
+const CLOSE_MS_MAX = 3_000;
 
 export async function startCloud(settings: Settings, log: Log): Promise<Service> {
   const metrics = new Metrics();
@@ -79,7 +83,8 @@ export async function startCloud(settings: Settings, log: Log): Promise<Service>
     async stop() {
       notify.stopping();
       await ingest.stop();
-      await mqtt?.close();
+      // Without the cluster Redis its emitter would wait for ever to say goodbye.
+      await Promise.race([mqtt?.close(), wait(CLOSE_MS_MAX)]);
       cluster.close();
       await status.close();
       notify.close();

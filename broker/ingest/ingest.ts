@@ -17,7 +17,7 @@ import { loadCheckpoint, saveCheckpoint } from "./checkpoints.ts";
 import { Landing, type LandingEntry } from "./landing.ts";
 import { claimPartitions, PARTITIONS, partitionOf, releasePartitions } from "./leases.ts";
 import { type Presence, presenceMessage, presenceOf } from "./presence.ts";
-import { Stream, type StreamCounters, streamCounters } from "./stream.ts";
+import { Stream, type StreamCounters, streamCounters, type Taken } from "./stream.ts";
 
 const SWEEP_MS = 1_000;
 const RETRY_MS_LEAST = 100;
@@ -130,23 +130,23 @@ export class Ingest {
     for (const entry of await this.#landing.read(cursors)) {
       // Leases are renewed between entries too, however long a batch takes.
       if (performance.now() - this.#sweptAtMs >= SWEEP_MS) await this.#sweep(this.#landing);
-      await this.#take(entry, cursors);
+      // What was read of the others is read again too: no cursor has passed it yet.
+      if ((await this.#take(entry)) === "again") return;
     }
   }
 
-  async #take(entry: LandingEntry, cursors: ReadonlyMap<string, string>): Promise<void> {
+  async #take(entry: LandingEntry): Promise<Taken> {
     const stream = this.#owned.get(entry.gateway)?.stream;
-    if (!stream || this.#stop.signal.aborted) return;
-    const before = stream.cursor;
-    // A stream that went back to its beginning meanwhile skips the rest of what was read.
-    if (before === "0-0" && cursors.get(entry.gateway) !== "0-0") return;
-    if (!(await stream.take(entry))) this.#owned.delete(entry.gateway);
+    if (!stream || this.#stop.signal.aborted) return "gone";
+    const taken = await stream.take(entry);
+    if (taken === "gone") this.#owned.delete(entry.gateway);
+    return taken;
   }
 
   async #connect(): Promise<Landing> {
     const landing = await Landing.connect(this.#options.landing);
     const policy = await landing.evictionPolicy();
-    if (policy !== "noeviction") {
+    if (policy !== undefined && policy !== "noeviction") {
       this.#options.log.error({ policy }, "landing Redis: set maxmemory-policy noeviction");
     }
     this.#owned.clear();

@@ -60,10 +60,13 @@ export class Landing {
     }
   }
 
-  /** `maxmemory-policy`; anything but noeviction deletes streams and positions under pressure. */
-  async evictionPolicy(): Promise<string> {
-    const reply = await this.#ask(() => this.#asking.config("GET", "maxmemory-policy"));
-    return String((reply as string[])[1]);
+  /**
+   * `maxmemory-policy`: anything but noeviction deletes streams and positions under pressure.
+   * undefined where this user may not ask.
+   */
+  async evictionPolicy(): Promise<string | undefined> {
+    const reply = await this.#asking.config("GET", "maxmemory-policy").catch(() => undefined);
+    return Array.isArray(reply) ? String(reply[1]) : undefined;
   }
 
   /** The names of all gateways that ever reached the landing. */

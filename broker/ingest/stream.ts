@@ -42,6 +42,12 @@ export function streamCounters(metrics: Metrics) {
 }
 
 /**
+ * What became of an entry: the cluster has it; or the stream must be read again from its cursor,
+ * and what was read already is void; or another node owns the gateway now.
+ */
+export type Taken = "taken" | "again" | "gone";
+
+/**
  * The sequence numbers say what is new: what the checkpoint covers is a repeat (the landing was
  * rewound), a hole means that entries were missed (the landing was restored under smaller ids), and
  * the stream is read from its beginning once more.
@@ -73,27 +79,26 @@ export class Stream {
     if (isOlderId(newestId, this.#cursor)) this.#cursor = "0-0";
   }
 
-  /** Takes one entry; false when the stream is not ours any more. */
-  async take(entry: LandingEntry): Promise<boolean> {
+  async take(entry: LandingEntry): Promise<Taken> {
     const records = this.#decode(entry);
     if (typeof records === "string") {
       await this.#bury(entry, records);
       this.#cursor = entry.id;
-      return true;
+      return "taken";
     }
     const held = this.#lanes.get(entry.lane);
     const isOldEpoch = held !== undefined && entry.epoch < held.epoch;
     const first = records[0]?.first ?? 1;
     const expected = this.#expected(entry, first);
-    if (!isOldEpoch && first > expected && this.#rereads()) return true;
+    if (!isOldEpoch && first > expected && this.#rereads()) return "again";
     if (!isOldEpoch && first > expected) this.#reportLost(entry, expected, first);
     const last = isOldEpoch ? 0 : await this.#deliverAll(entry, records, expected);
     this.#cursor = entry.id;
-    if (last === 0) return true;
+    if (last === 0) return "taken";
     const position = { epoch: entry.epoch, seq: last };
     this.#lanes.set(entry.lane, position);
     this.#hasReread = false;
-    return this.#options.save(entry.id, entry.lane, position);
+    return (await this.#options.save(entry.id, entry.lane, position)) ? "taken" : "gone";
   }
 
   #decode(entry: LandingEntry): Sequenced[] | string {

@@ -71,6 +71,7 @@ export class Sender {
   #sinceMs = Date.now();
   #wake: () => void = () => {};
   #lost: string | undefined;
+  #landing: SendLanding | undefined;
   #attempt = 0;
 
   constructor(options: SenderOptions) {
@@ -98,6 +99,8 @@ export class Sender {
   stop(): void {
     this.#setMode("stopped", "stopped on request");
     this.#stop.abort();
+    // What is under way may have arrived or not; the next probe tells.
+    this.#landing?.close();
     this.#wake();
   }
 
@@ -119,6 +122,7 @@ export class Sender {
       this.#lost = why;
       this.#wake();
     });
+    this.#landing = landing;
     try {
       while (!this.#stop.signal.aborted) {
         await this.#probeAll(landing);

@@ -3,6 +3,7 @@
 
 import type { Message } from "#contract/message";
 import type { UplinkStatus } from "#contract/status";
+import { wait } from "#runtime/backoff";
 import type { Log } from "#runtime/log";
 import type { Metrics } from "#runtime/metrics";
 import type { UplinkSettings } from "#runtime/settings-schema";
@@ -24,6 +25,8 @@ export interface Uplink {
   status(): UplinkStatus;
   stop(): Promise<void>;
 }
+
+const STOP_MS_MAX = 2_000;
 
 /** Starts both directions; they connect, and connect again, by themselves. */
 export function startUplink(options: UplinkOptions): Uplink {
@@ -53,7 +56,8 @@ export function startUplink(options: UplinkOptions): Uplink {
     async stop() {
       sender.stop();
       downlink.stop();
-      await running;
+      // One that is just connecting to nowhere ends with the process.
+      await Promise.race([running, wait(STOP_MS_MAX)]);
     },
   };
 }

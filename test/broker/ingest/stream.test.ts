@@ -49,7 +49,7 @@ const at = (seq: number, epoch = EPOCH) => new Map([["default", { epoch, seq }]]
 
 test("delivers under the gateway's prefix and then saves how far it came", async () => {
   const { stream, delivered, saved } = openStream();
-  assert.equal(await stream.take(entry("5-0", 1, [record("a"), record("b")])), true);
+  assert.equal(await stream.take(entry("5-0", 1, [record("a"), record("b")])), "taken");
   assert.deepEqual(delivered, ["from/gw-001/t a", "from/gw-001/t b"]);
   assert.deepEqual(saved, ["5-0 default 7:2"]);
   assert.equal(stream.cursor, "5-0");
@@ -64,12 +64,12 @@ test("delivers only what is new of a frame that was delivered in part", async ()
 
 test("says that the gateway is another node's when the save is fenced", async () => {
   const { stream } = openStream({}, () => false);
-  assert.equal(await stream.take(entry("5-0", 1, [record("a")])), false);
+  assert.equal(await stream.take(entry("5-0", 1, [record("a")])), "gone");
 });
 
 test("reads the stream from its beginning once more before it calls a hole a loss", async () => {
   const { stream, delivered, metrics } = openStream({ cursor: "9-0", lanes: at(2) });
-  await stream.take(entry("10-0", 5, [record("e")]));
+  assert.equal(await stream.take(entry("10-0", 5, [record("e")])), "again");
   assert.deepEqual([delivered, stream.cursor], [[], "0-0"]);
   await stream.take(entry("1-0", 1, [record("a"), record("b"), record("c"), record("d")]));
   await stream.take(entry("10-0", 5, [record("e")]));
