@@ -1,0 +1,138 @@
+// plans: how each part of a chain is started, and when it is ready.
+// Path: chain → [plans] → part. Touches: nothing.
+
+import { existsSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { HEALTH_PASSWORD_VARIABLE } from "../../haproxy/render.ts";
+import { type ChainFolder, ROOT } from "./folder.ts";
+import type { PartPlan } from "./part.ts";
+import type { Ports } from "./ports.ts";
+import { accepts, answersOk, redisAnswers } from "./ready.ts";
+import type { Passwords } from "./settings-files.ts";
+
+export const PART_NAMES = [
+  "landing",
+  "cluster",
+  "cloud-1",
+  "cloud-2",
+  "haproxy",
+  "gateway",
+  "device",
+  "firmware-bridge",
+] as const;
+
+export type PartName = (typeof PART_NAMES)[number];
+
+export const GATEWAY_PART_NAMES: readonly PartName[] = ["gateway", "device", "firmware-bridge"];
+
+export interface PlanOptions {
+  readonly folder: ChainFolder;
+  readonly ports: Ports;
+  readonly passwords: Passwords;
+  readonly program: "bundles" | "sources";
+  readonly deviceIntervalMs: number;
+}
+
+/** The Node that the lockfile pins; the machine's own may be any other. */
+export const NODE = join(ROOT, "node_modules/.bin/node");
+
+/** What is run, and its arguments, for one of Sluice's programs. */
+export function programOf(
+  program: "bundles" | "sources",
+  name: "broker" | "firmware-bridge" | "sluice",
+): string {
+  const sources = {
+    broker: "broker/main.ts",
+    "firmware-bridge": "firmware-bridge/main.ts",
+    sluice: "broker/cli/main.ts",
+  };
+  return join(ROOT, program === "bundles" ? `dist/${name}.cjs` : sources[name]);
+}
+
+export function planOf(name: PartName, options: PlanOptions): PartPlan {
+  const logFile = options.folder.logOf(name);
+  return { name, logFile, ...PLANS[name](options) };
+}
+
+type Plan = (options: PlanOptions) => Omit<PartPlan, "name" | "logFile">;
+
+const PLANS: Readonly<Record<PartName, Plan>> = {
+  landing: (options) => redis(options, "landing", "cloud", options.passwords.cloud),
+  cluster: (options) => redis(options, "cluster", "default", options.passwords.cluster),
+  "cloud-1": (options) => cloud(options, 1),
+  "cloud-2": (options) => cloud(options, 2),
+  haproxy,
+  gateway,
+  device,
+  "firmware-bridge": firmwareBridge,
+};
+
+function redis(
+  { folder, ports }: PlanOptions,
+  part: "landing" | "cluster",
+  user: string,
+  password: string,
+): ReturnType<Plan> {
+  return {
+    command: "redis-server",
+    args: [folder.settingsOf(`${part}.conf`)],
+    address: `127.0.0.1:${ports[part]}`,
+    isReady: () => redisAnswers(ports[part], user, password),
+  };
+}
+
+function cloud({ folder, ports, program }: PlanOptions, number: 1 | 2): ReturnType<Plan> {
+  const status = ports[`cloud${number}Status`];
+  return {
+    command: NODE,
+    args: [programOf(program, "broker"), "--config", folder.settingsOf(`cloud-${number}.toml`)],
+    address: `127.0.0.1:${ports[`cloud${number}`]} (behind HAProxy), status http://127.0.0.1:${status}/`,
+    isReady: () => answersOk(status, "/readyz"),
+  };
+}
+
+function haproxy({ folder, ports, passwords }: PlanOptions): ReturnType<Plan> {
+  return {
+    command: "haproxy",
+    // In the foreground, one process, so that its pid is the one we started.
+    args: ["-db", "-f", folder.settingsOf("haproxy.cfg")],
+    env: { [HEALTH_PASSWORD_VARIABLE]: passwords.health },
+    address: `MQTTS localhost:${ports.mqtts}, WSS localhost:${ports.wss}, landing localhost:${ports.landingFront}`,
+    isReady: async () =>
+      (await accepts(ports.mqtts)) && (await accepts(ports.wss)) && accepts(ports.landingFront),
+  };
+}
+
+function gateway({ folder, ports, program }: PlanOptions): ReturnType<Plan> {
+  const status = ports.gatewayStatus;
+  return {
+    command: NODE,
+    args: [programOf(program, "broker"), "--config", folder.settingsOf("gateway.toml")],
+    address: `MQTT 127.0.0.1:${ports.gateway}, status http://127.0.0.1:${status}/`,
+    isReady: () => answersOk(status, "/readyz"),
+  };
+}
+
+function device({ folder, deviceIntervalMs }: PlanOptions): ReturnType<Plan> {
+  const port = folder.serialPort;
+  return {
+    command: NODE,
+    args: [
+      join(import.meta.dirname, "simulated-device.ts"),
+      ...["--port", port, "--interval-ms", String(deviceIntervalMs)],
+    ],
+    address: port,
+    isReady: async () => existsSync(port),
+    // Left behind, it would point to whatever terminal gets that pty's number next.
+    onExit: () => rmSync(port, { force: true }),
+  };
+}
+
+function firmwareBridge({ folder, program }: PlanOptions): ReturnType<Plan> {
+  return {
+    command: NODE,
+    args: [programOf(program, "firmware-bridge"), "--config", folder.settingsOf("gateway.toml")],
+    address: `unix:${folder.gatewaySocket}`,
+    isReady: async (logged) => logged.includes('"msg":"started"'),
+  };
+}

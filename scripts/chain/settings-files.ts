@@ -1,0 +1,214 @@
+// settings-files: what each part of a chain reads when it starts.
+// Path: chain → [settings-files] → parts. Touches: the chain's settings folder.
+
+import { randomBytes } from "node:crypto";
+import { chmod, mkdir, writeFile } from "node:fs/promises";
+import { stringify } from "smol-toml";
+import { landingKeys } from "#contract/landing";
+import { renderHaproxy } from "../../haproxy/render.ts";
+import type { Certificates } from "./certificates.ts";
+import { type ChainFolder, DEVICE, GATEWAY } from "./folder.ts";
+import type { Ports } from "./ports.ts";
+
+/** A table of sluice.toml, or a part of one: tables are merged, null takes a key away. */
+export interface SettingsTable {
+  readonly [key: string]: SettingsValue | null;
+}
+export type SettingsValue = string | number | boolean | SettingsTable | readonly SettingsValue[];
+
+export interface SettingsOptions {
+  readonly folder: ChainFolder;
+  readonly ports: Ports;
+  /** Absent where the gateway stands alone. */
+  readonly certificates?: Certificates | undefined;
+  readonly gatewaySettings: SettingsTable;
+  readonly cloudSettings: SettingsTable;
+  readonly redisAppendFsync: "everysec" | "always";
+}
+
+export interface Passwords {
+  readonly gateway: string;
+  readonly cloud: string;
+  readonly cluster: string;
+  readonly health: string;
+}
+
+/** Writes all the files, with fresh passwords. */
+export async function writeSettings(options: SettingsOptions): Promise<Passwords> {
+  const { folder } = options;
+  await mkdir(folder.settings, { recursive: true, mode: 0o700 });
+  const passwords = newPasswords();
+  const gateway = merged(gatewaySettings(options), options.gatewaySettings);
+  await writeToml(folder.settingsOf("gateway.toml"), gateway);
+  if (!options.certificates) return passwords;
+  for (const name of ["gateway", "cloud", "cluster", "health"] as const) {
+    await writeSecret(folder.password(name), `${passwords[name]}\n`);
+  }
+  for (const number of [1, 2] as const) {
+    const cloud = merged(cloudSettings(options, number), options.cloudSettings);
+    await writeToml(folder.settingsOf(`cloud-${number}.toml`), cloud);
+  }
+  await writeSecret(folder.settingsOf("landing.acl"), landingUsers(passwords));
+  await writeSecret(folder.settingsOf("landing.conf"), landingRedis(options));
+  await writeSecret(folder.settingsOf("cluster.conf"), clusterRedis(options, passwords));
+  await writeFile(folder.settingsOf("haproxy.cfg"), haproxy(options, options.certificates));
+  return passwords;
+}
+
+function newPasswords(): Passwords {
+  const password = () => randomBytes(18).toString("hex");
+  return { gateway: password(), cloud: password(), cluster: password(), health: password() };
+}
+
+async function writeSecret(path: string, text: string): Promise<void> {
+  await writeFile(path, text, { mode: 0o600 });
+  await chmod(path, 0o600);
+}
+
+async function writeToml(path: string, table: SettingsTable): Promise<void> {
+  await writeFile(path, `# Written by scripts/start.\n\n${stringify(table)}`);
+}
+
+const local = (port: number) => `127.0.0.1:${port}`;
+
+function gatewaySettings({ folder, ports, certificates }: SettingsOptions): SettingsTable {
+  const listeners: SettingsTable[] = [
+    { protocol: "mqtt", address: local(ports.gateway) },
+    { protocol: "mqtt", address: `unix:${folder.gatewaySocket}` },
+  ];
+  if (certificates) {
+    const { cert, key } = certificates.server;
+    const address = local(ports.gatewayTls);
+    listeners.push({ protocol: "mqtts", address, cert_file: cert, key_file: key });
+  }
+  return {
+    role: "gateway",
+    name: GATEWAY,
+    data: folder.dataOf("gateway"),
+    access: { users_file: folder.settingsOf("gateway.users") },
+    listeners,
+    status: { address: local(ports.gatewayStatus) },
+    ...(certificates ? { uplink: uplink(folder, ports, certificates) } : {}),
+    bridge: { broker: `unix:${folder.gatewaySocket}` },
+    links: [
+      {
+        path: folder.serialPort,
+        driver: "lines",
+        device: DEVICE,
+        lines: { format: "key-value" },
+      },
+    ],
+  };
+}
+
+function uplink(folder: ChainFolder, ports: Ports, { ca, gateway }: Certificates): SettingsTable {
+  return {
+    url: `rediss://${GATEWAY}@localhost:${ports.landingFront}`,
+    password_file: folder.password("gateway"),
+    ca_file: ca,
+    cert_file: gateway.cert,
+    key_file: gateway.key,
+  };
+}
+
+function cloudSettings({ folder, ports }: SettingsOptions, number: 1 | 2): SettingsTable {
+  const name = `cloud-${number}`;
+  return {
+    role: "cloud",
+    name,
+    data: folder.dataOf(name),
+    access: { users_file: folder.settingsOf("cloud.users") },
+    listeners: [
+      { protocol: "mqtt", address: local(ports[`cloud${number}`]), proxy: true },
+      { protocol: "ws", address: local(ports[`cloud${number}Ws`]), proxy: true },
+    ],
+    status: { address: local(ports[`cloud${number}Status`]) },
+    landing: {
+      url: `redis://cloud@${local(ports.landing)}`,
+      password_file: folder.password("cloud"),
+    },
+    cluster: {
+      url: `redis://${local(ports.cluster)}`,
+      password_file: folder.password("cluster"),
+    },
+  };
+}
+
+/**
+ * A gateway may touch its own keys, and run on them the commands that the functions consist of: a
+ * function has no more rights than who calls it. It may not delete, list, or read anyone else's.
+ */
+function landingUsers({ gateway, cloud, health }: Passwords): string {
+  const { up, pos, down } = landingKeys(GATEWAY);
+  const keys = `%RW~${up} %RW~${pos} %R~${down}`;
+  const commands = "-@all +fcall +xadd +hget +hset +time +xread +ping +hello +client|setname";
+  return [
+    "user default off",
+    `user ${GATEWAY} reset on >${gateway} ${keys} resetchannels ${commands}`,
+    `user cloud reset on >${cloud} ~* &* +@all`,
+    `user health reset on >${health} resetchannels -@all +ping +role`,
+    "",
+  ].join("\n");
+}
+
+function landingRedis(options: SettingsOptions): string {
+  const users = options.folder.settingsOf("landing.acl");
+  return `${redis(options, "landing", options.ports.landing)}aclfile "${users}"\n`;
+}
+
+function clusterRedis(options: SettingsOptions, { cluster }: Passwords): string {
+  return `${redis(options, "cluster", options.ports.cluster)}requirepass ${cluster}\n`;
+}
+
+function redis({ folder, redisAppendFsync }: SettingsOptions, part: string, port: number): string {
+  return [
+    "bind 127.0.0.1",
+    `port ${port}`,
+    `dir "${folder.dataOf(part)}"`,
+    // The file that it appends to is the only copy on disk.
+    "appendonly yes",
+    `appendfsync ${redisAppendFsync}`,
+    'save ""',
+    // Full, it must refuse rather than drop streams and positions.
+    "maxmemory 256mb",
+    "maxmemory-policy noeviction",
+    "",
+  ].join("\n");
+}
+
+function haproxy({ ports }: SettingsOptions, { ca, serverPem }: Certificates): string {
+  return renderHaproxy({
+    log: "stdout format raw daemon",
+    // Small enough for the open files that an ordinary user may have.
+    connectionsMax: 400,
+    handshakeSecondsMax: 10,
+    mqtts: { bind: local(ports.mqtts), certificate: serverPem, clientCa: ca },
+    wss: { bind: local(ports.wss), certificate: serverPem },
+    brokers: [
+      { name: "cloud-1", mqtt: local(ports.cloud1), ws: local(ports.cloud1Ws) },
+      { name: "cloud-2", mqtt: local(ports.cloud2), ws: local(ports.cloud2Ws) },
+    ],
+    landing: {
+      bind: local(ports.landingFront),
+      certificate: serverPem,
+      gatewayCa: ca,
+      healthUser: "health",
+      redis: [{ name: "landing", address: local(ports.landing) }],
+    },
+  });
+}
+
+/** `over` laid upon `base`. */
+export function merged(base: SettingsTable, over: SettingsTable): SettingsTable {
+  const result: Record<string, SettingsValue | null> = { ...base };
+  for (const [key, value] of Object.entries(over)) {
+    const below = result[key];
+    if (value === null) delete result[key];
+    else result[key] = isTable(below) && isTable(value) ? merged(below, value) : value;
+  }
+  return result;
+}
+
+function isTable(value: SettingsValue | null | undefined): value is SettingsTable {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
