@@ -19,6 +19,7 @@ export function gatewayOfKey(key: string): string | undefined {
 export const LANDING_FUNCTIONS = {
   append: "sluice_append",
   probe: "sluice_probe",
+  leave: "sluice_leave",
   command: "sluice_command",
 } as const;
 
@@ -35,6 +36,7 @@ export const POS_FIELDS = {
   lanePrefix: "lane:",
   seenMs: "seen_ms",
   downCursor: "down_cursor",
+  left: "left",
 } as const;
 
 /** How the landing answered an append or a probe; `seq` is the last one that it holds. */

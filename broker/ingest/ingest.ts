@@ -191,8 +191,8 @@ export class Ingest {
     const owned = this.#owned.get(gateway);
     if (!owned) return;
     const { gateway_silent_seconds_max, tail_seconds_max } = this.#options.settings;
-    const { silentMs, downCursor } = await landing.seen(gateway);
-    const presence = presenceOf(silentMs, gateway_silent_seconds_max * 1_000);
+    const { silentMs, left, downCursor } = await landing.seen(gateway);
+    const presence = presenceOf(silentMs, left, gateway_silent_seconds_max * 1_000);
     if (presence.state !== owned.presence?.state) {
       await this.#options.deliver(presenceMessage(gateway, presence, Date.now()));
       owned.presence = presence;

@@ -23,7 +23,8 @@ end
 
 local function seen(pos)
   local now = redis.call('TIME')
-  redis.call('HSET', pos, '${POS_FIELDS.seenMs}', text(now[1] * 1000 + math.floor(now[2] / 1000)))
+  redis.call('HSET', pos, '${POS_FIELDS.seenMs}', text(now[1] * 1000 + math.floor(now[2] / 1000)),
+    '${POS_FIELDS.left}', '')
 end
 
 -- KEYS up pos, ARGV lane epoch prev last frame
@@ -53,6 +54,12 @@ local function probe(keys, args)
   return {'OK', text(epoch), text(stored)}
 end
 
+-- KEYS pos, ARGV why
+local function leave(keys, args)
+  redis.call('HSET', keys[1], '${POS_FIELDS.left}', args[1])
+  return 'OK'
+end
+
 -- KEYS down pos, ARGV record count_max
 local function command(keys, args)
   if redis.call('EXISTS', keys[2]) == 0 then return 'UNKNOWN' end
@@ -63,6 +70,7 @@ end
 
 redis.register_function('${LANDING_FUNCTIONS.append}', append)
 redis.register_function('${LANDING_FUNCTIONS.probe}', probe)
+redis.register_function('${LANDING_FUNCTIONS.leave}', leave)
 redis.register_function('${LANDING_FUNCTIONS.command}', command)
 `;
 

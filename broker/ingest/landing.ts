@@ -30,6 +30,8 @@ export interface LandingEntry {
 export interface GatewaySeen {
   /** Milliseconds since the gateway last appended or probed, by the landing's clock. */
   readonly silentMs: number;
+  /** Why it left on purpose; empty when it did not. */
+  readonly left: string;
   /** The last command that the gateway has carried out. */
   readonly downCursor: string;
 }
@@ -114,12 +116,16 @@ export class Landing {
 
   async seen(gateway: string): Promise<GatewaySeen> {
     const { pos } = landingKeys(gateway);
-    const { seenMs, downCursor } = POS_FIELDS;
+    const { seenMs, left, downCursor } = POS_FIELDS;
     const [time, fields] = await this.#ask(() =>
-      Promise.all([this.#asking.time(), this.#asking.hmget(pos, seenMs, downCursor)]),
+      Promise.all([this.#asking.time(), this.#asking.hmget(pos, seenMs, left, downCursor)]),
     );
     const nowMs = Number(time[0]) * 1_000 + Math.floor(Number(time[1]) / 1_000);
-    return { silentMs: nowMs - Number(fields[0] ?? 0), downCursor: fields[1] ?? "0-0" };
+    return {
+      silentMs: nowMs - Number(fields[0] ?? 0),
+      left: fields[1] ?? "",
+      downCursor: fields[2] ?? "0-0",
+    };
   }
 
   /** Deletes what the cluster took longer ago than the tail lasts, and commands that are done. */

@@ -9,8 +9,9 @@ export interface Presence {
   readonly why: string;
 }
 
-/** What a gateway that was silent for so long counts as. */
-export function presenceOf(silentMs: number, silentMsMax: number): Presence {
+/** What a gateway counts as that was heard `silentMs` ago and, perhaps, said why it left. */
+export function presenceOf(silentMs: number, left: string, silentMsMax: number): Presence {
+  if (left !== "") return { state: "offline", why: left };
   if (silentMs <= silentMsMax) return { state: "online", why: "" };
   return { state: "offline", why: `nothing heard for more than ${silentMsMax / 1_000} s` };
 }

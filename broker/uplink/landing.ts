@@ -56,6 +56,12 @@ export class Landing {
     return parseAppendAnswer(await this.#ask(() => this.#redis.call("FCALL", ...args)));
   }
 
+  /** Says that the gateway goes on purpose, and why. */
+  async leave(why: string): Promise<void> {
+    const args = [LANDING_FUNCTIONS.leave, 1, this.#keys.pos, why] as const;
+    await this.#ask(() => this.#redis.call("FCALL", ...args));
+  }
+
   /** Compare-and-append of a frame that follows `prev` and ends at `last`. */
   async append(
     lane: string,

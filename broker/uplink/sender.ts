@@ -12,6 +12,7 @@ import type { Metrics } from "#runtime/metrics";
 
 const RETRY_MS_LEAST = 100;
 const RETRY_MS_MOST = 30_000;
+const STOP_REASON = "stopped on request";
 
 interface Run {
   readonly firstSeq: number;
@@ -44,6 +45,7 @@ export interface SendLanding {
     last: number,
     frame: Uint8Array,
   ): Promise<AppendAnswer>;
+  leave(why: string): Promise<void>;
   close(): void;
 }
 
@@ -71,7 +73,6 @@ export class Sender {
   #sinceMs = Date.now();
   #wake: () => void = () => {};
   #lost: string | undefined;
-  #landing: SendLanding | undefined;
   #attempt = 0;
 
   constructor(options: SenderOptions) {
@@ -97,10 +98,8 @@ export class Sender {
   }
 
   stop(): void {
-    this.#setMode("stopped", "stopped on request");
+    this.#setMode("stopped", STOP_REASON);
     this.#stop.abort();
-    // What is under way may have arrived or not; the next probe tells.
-    this.#landing?.close();
     this.#wake();
   }
 
@@ -122,7 +121,6 @@ export class Sender {
       this.#lost = why;
       this.#wake();
     });
-    this.#landing = landing;
     try {
       while (!this.#stop.signal.aborted) {
         await this.#probeAll(landing);
@@ -130,6 +128,7 @@ export class Sender {
         this.#attempt = 0;
         await this.#sendUntilProbe(landing);
       }
+      await landing.leave(STOP_REASON);
     } finally {
       landing.close();
     }

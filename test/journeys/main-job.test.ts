@@ -59,4 +59,20 @@ test("a device's line reaches a consumer in the cloud, and a command the device"
       assert.deepEqual([retained[0]?.payload, retained[0]?.retain], ["online", true]);
     },
   );
+
+  await t.test(
+    "stopped, the gateway ends with 0 and the cloud knows why; started, it is online",
+    async () => {
+      const presence = () => {
+        const last = all.filter(({ topic }) => topic === "from/gw-001/sluice/status").at(-1);
+        return last && JSON.parse(last.payload);
+      };
+      const exit = await chain.part("gateway").stop();
+      assert.equal(exit?.code, 0);
+      await waitFor("offline", () => presence()?.state === "offline", 5_000);
+      assert.equal(presence().why, "stopped on request");
+      await chain.part("gateway").start();
+      await waitFor("online", () => presence()?.state === "online", 10_000);
+    },
+  );
 });

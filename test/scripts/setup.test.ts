@@ -85,7 +85,10 @@ test("installs the packages that are missing, just those, and says which and why
   assert.match(output, /mosquitto-clients: is the foreign/);
   assert.doesNotMatch(output, /openssl|haproxy/);
   assert.match(called, /apt-get .*update\n/);
-  assert.match(called, /apt-get .*install redis-server mosquitto-clients\n/);
+  assert.match(
+    called,
+    /apt-get .*install redis-server mosquitto-clients socat systemd faketime git\n/,
+  );
 });
 
 test("asks sudo where the user is not root", async (t) => {

@@ -42,6 +42,16 @@ test("a probe tells the position, that somebody is there, and which commands are
   assert.ok(Math.abs(Number(await client.hget(pos, "seen_ms")) - Date.now()) < 5_000);
 });
 
+test("a gateway that leaves says why, until it is heard again", async (t) => {
+  const { client } = await startRedis(t);
+  await loadLandingLibrary(client);
+  const { pos } = landingKeys("gw-001");
+  await client.call("FCALL", LANDING_FUNCTIONS.leave, 1, pos, "stopped");
+  assert.equal(await client.hget(pos, "left"), "stopped");
+  await client.call("FCALL", LANDING_FUNCTIONS.probe, 1, pos, "default", 5, "0-0");
+  assert.equal(await client.hget(pos, "left"), "");
+});
+
 test("a command waits only for gateways that exist, and only so many", async (t) => {
   const { client } = await startRedis(t);
   await loadLandingLibrary(client);
