@@ -29,10 +29,10 @@ test("haproxy.cfg is the rendering of the reference inventory", async () => {
 });
 
 test("haproxy.cfg is accepted by haproxy, with every option", async () => {
-  const { stdout, stderr } = await check(renderHaproxy(withFiles(REFERENCE_INVENTORY)), {
+  // One that is not valid ends with a code that makes this reject; HAProxy 3 says no more.
+  const { stderr } = await check(renderHaproxy(withFiles(REFERENCE_INVENTORY)), {
     [HEALTH_PASSWORD_VARIABLE]: HEALTH_PASSWORD,
   });
-  assert.match(stdout, /Configuration file is valid/);
   assert.equal(stderr, "", "no warnings");
 });
 
