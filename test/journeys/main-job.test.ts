@@ -32,6 +32,13 @@ test("a device's line reaches a consumer in the cloud, and a command the device"
     );
   });
 
+  await t.test("a consumer by WebSocket gets the same", async () => {
+    const late = await connectCloud(t, chain, { by: "websocket" });
+    const lines = collect(late);
+    await late.subscribeAsync(`${SERIAL}/count`, { qos: 1 });
+    await waitFor("a line", () => lines.length > 0);
+  });
+
   await t.test("a command arrives as bytes on the pty, and its answer in the cloud", async () => {
     const topic = `to/gw-001/serial/${DEVICE}/set`;
     await consumer.publishAsync(topic, "led=on", { qos: 1 });

@@ -43,9 +43,11 @@ export function connectGateway(
 export function connectCloud(
   t: TestContext,
   chain: Chain,
-  options: IClientOptions = {},
+  { by = "tcp", ...options }: IClientOptions & { by?: "tcp" | "websocket" } = {},
 ): Promise<MqttClient> {
-  return connect(t, chain.urls.cloud, { ca: readFileSync(chain.certificates.ca), ...options });
+  const ca = readFileSync(chain.certificates.ca);
+  if (by === "tcp") return connect(t, chain.urls.cloud, { ca, ...options });
+  return connect(t, chain.urls.cloudWs, { wsOptions: { ca }, ...options });
 }
 
 async function connect(t: TestContext, url: string, options: IClientOptions): Promise<MqttClient> {
