@@ -34,7 +34,7 @@ export interface PlanOptions {
 }
 
 /** The Node that the lockfile pins; the machine's own may be any other. */
-export const NODE = join(ROOT, "node_modules/.bin/node");
+export const NODE = join(ROOT, "scripts/node");
 
 /** What is run, and its arguments, for one of Sluice's programs. */
 export function programOf(

@@ -63,6 +63,19 @@ test("Ctrl-C ends everything that it started, and nothing else", async (t) => {
   await folder.remove();
 });
 
+test("Ctrl-C while it starts ends what there is so far", async (t) => {
+  const folder = await temporaryFolder();
+  const { args } = await ownPlace(folder.path);
+  const run = new Run(t, args);
+  await run.says(/^landing /m);
+  const pids = partPids(folder.path);
+  run.kill("SIGINT");
+  assert.equal(await run.ends(), 0);
+  assert.doesNotMatch(run.output, /firmware-bridge/);
+  assert.deepEqual(pids.filter(isRunning), []);
+  await folder.remove();
+});
+
 test("nothing outlives a start that was killed, and the next one begins without a word", async (t) => {
   const folder = await temporaryFolder();
   const { args } = await ownPlace(folder.path);
