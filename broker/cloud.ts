@@ -17,7 +17,6 @@ import { VERSION } from "#runtime/version";
 import { CLUSTER_PERSISTENT_WRITES_MAX, Cluster, unsafeFilter } from "./cluster/cluster.ts";
 import { Ingest } from "./ingest/ingest.ts";
 import { Mqtt } from "./mqtt/mqtt.ts";
-import { registerProcessMetrics } from "./status/process-metrics.ts";
 import { startStatus } from "./status/status.ts";
 
 /** How long the goodbye to clients and to the cluster Redis may take. */
@@ -26,7 +25,6 @@ const CLOSE_MS_MAX = 3_000;
 export async function startCloud(settings: Settings, log: Log): Promise<Service> {
   const metrics = new Metrics();
   const startedAtMs = Date.now();
-  registerProcessMetrics(metrics);
   const landing = withUsableFiles(settings.landing);
   const clusterSettings = withUsableFiles(settings.cluster);
 

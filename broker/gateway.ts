@@ -11,12 +11,8 @@ import type { Service } from "#runtime/process";
 import type { Settings, UplinkSettings } from "#runtime/settings-schema";
 import { VERSION } from "#runtime/version";
 import { Mqtt } from "./mqtt/mqtt.ts";
-import { startSysTopics } from "./mqtt/sys-topics.ts";
 import { Outbox } from "./outbox/outbox.ts";
-import { registerProcessMetrics } from "./status/process-metrics.ts";
 import { startStatus } from "./status/status.ts";
-import { cursorIn } from "./store/cursor.ts";
-import { MessageNumbers } from "./store/message-numbers.ts";
 import { Store } from "./store/store.ts";
 import { startUplink, type Uplink } from "./uplink/uplink.ts";
 
@@ -28,11 +24,10 @@ const WRITE_MS_MAX = 20_000;
 export async function startGateway(settings: Settings, log: Log): Promise<Service> {
   const metrics = new Metrics();
   const startedAtMs = Date.now();
-  registerProcessMetrics(metrics);
   if (settings.uplink) assertSecrets(settings.uplink);
 
   const store = await Store.open(settings.data);
-  const numbers = await MessageNumbers.open(store);
+  const numbers = await store.messageNumbers();
   const outbox = await Outbox.open(store, settings.outbox, settings.uplink?.forward ?? []);
   registerOutboxMetrics(metrics, outbox);
 
@@ -48,17 +43,14 @@ export async function startGateway(settings: Settings, log: Log): Promise<Servic
     metrics,
   });
   numbers.follow(() => mqtt.number);
-  const stopSysTopics = startSysTopics({
-    read: () => sysValues(mqtt, metrics, startedAtMs),
-    publish: (message) => mqtt.publish(message),
-  });
+  mqtt.publishStatistics(() => sysValues(mqtt, metrics, startedAtMs));
 
   const uplink = settings.uplink
     ? startUplink({
         settings: settings.uplink,
         gateway: settings.name,
         lanes: outbox.lanes,
-        cursor: cursorIn(store, "downlink-cursor"),
+        cursor: store.cursor("downlink-cursor"),
         deliver: (message) => mqtt.publish(message),
         log,
         metrics,
@@ -74,7 +66,6 @@ export async function startGateway(settings: Settings, log: Log): Promise<Servic
   return {
     async stop() {
       notify.stopping();
-      stopSysTopics();
       await mqtt.close();
       await uplink?.stop();
       await outbox.close();

@@ -17,6 +17,7 @@ import { Delivery } from "./delivery.ts";
 import { type Listeners, openListeners, type Peer } from "./listeners.ts";
 import { PacketGate } from "./packet-gate.ts";
 import { Routing } from "./routing.ts";
+import { type SysTopicsOptions, startSysTopics } from "./sys-topics.ts";
 
 /** Aedes' emitter takes this many messages at once; Delivery, not the emitter, paces clients. */
 const EMITTER_CONCURRENCY = 10_000;
@@ -53,6 +54,7 @@ export class Mqtt {
   readonly #peers = new WeakMap<Client, Peer>();
   readonly #deliveries = new WeakMap<Client, Delivery>();
   #listeners: Listeners | undefined;
+  #stopStatistics: () => void = () => {};
 
   private constructor(options: MqttOptions) {
     const { log, metrics, settings } = options;
@@ -102,6 +104,11 @@ export class Mqtt {
     });
   }
 
+  /** Publishes what `read` says on $SYS/broker/…, for as long as the broker runs. */
+  publishStatistics(read: SysTopicsOptions["read"]): void {
+    this.#stopStatistics = startSysTopics({ read, publish: (message) => this.publish(message) });
+  }
+
   /** Ends every client's connection: they come back, and find in their queues what they missed. */
   disconnectAll(why: string): void {
     for (const client of Object.values((this.#routing as unknown as AedesInternals).clients)) {
@@ -111,6 +118,7 @@ export class Mqtt {
 
   /** Stops accepting, then closes the connections that there are. */
   async close(): Promise<void> {
+    this.#stopStatistics();
     await this.#listeners?.close();
     await new Promise<void>((resolve) => this.#routing.close(resolve));
   }

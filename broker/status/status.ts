@@ -10,6 +10,7 @@ import { parseAddress } from "#runtime/address";
 import type { Log } from "#runtime/log";
 import type { Metrics } from "#runtime/metrics";
 import { PAGE_HTML, PAGE_SCRIPT, PAGE_STYLE } from "./page.ts";
+import { registerProcessMetrics } from "./process-metrics.ts";
 
 export interface StatusOptions {
   readonly address: string;
@@ -49,6 +50,7 @@ const TEXT = "text/plain; charset=utf-8";
  * @throws SluiceError LISTEN_FAILED when the address cannot be had.
  */
 export async function startStatus(options: StatusOptions): Promise<StatusServer> {
+  registerProcessMetrics(options.metrics);
   const routes = routesOf(options);
   const server = createServer(
     {

@@ -1,7 +1,7 @@
 // message-numbers: where the broker's numbering of messages goes on after a restart.
 // Path: store → [message numbers] → mqtt. Touches: one key of the store.
 
-import type { Store } from "./store.ts";
+import type { CursorStore } from "./cursor.ts";
 
 const KEY = "message-number";
 const SAVE_MS = 60_000;
@@ -16,15 +16,15 @@ const LEAST = 10 ** 15;
  */
 export class MessageNumbers {
   readonly first: number;
-  readonly #store: Store;
+  readonly #store: CursorStore;
   #timer: NodeJS.Timeout | undefined;
 
-  private constructor(store: Store, first: number) {
+  private constructor(store: CursorStore, first: number) {
     this.#store = store;
     this.first = first;
   }
 
-  static async open(store: Store, nowMs: number = Date.now()): Promise<MessageNumbers> {
+  static async open(store: CursorStore, nowMs: number = Date.now()): Promise<MessageNumbers> {
     const saved = await store.get(KEY);
     const last = saved ? Number(new TextDecoder().decode(saved)) : 0;
     const numbers = new MessageNumbers(store, Math.max(LEAST, nowMs * 1_000, last + MARGIN));

@@ -5,7 +5,9 @@ import { mkdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { ClassicLevel } from "classic-level";
 import { reasonOf, SluiceError } from "#contract/errors";
+import { type Cursor, cursorIn } from "./cursor.ts";
 import { GroupCommit, type Operation, type Write } from "./group-commit.ts";
+import { MessageNumbers } from "./message-numbers.ts";
 
 export interface Range {
   /** Keys from this one on … */
@@ -60,6 +62,16 @@ export class Store {
   /** How long the write under way has taken up to now; a disk that hangs shows here. */
   get busyMs(): number {
     return this.#commits.busyMs;
+  }
+
+  /** A text under `key` that is kept over restarts. */
+  cursor(key: string): Cursor {
+    return cursorIn(this, key);
+  }
+
+  /** Where the broker's numbering of messages goes on. */
+  messageNumbers(): Promise<MessageNumbers> {
+    return MessageNumbers.open(this);
   }
 
   /** Joins the write into the next batch; see GroupCommit. @throws SluiceError STORE_FAILED. */

@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { cursorIn } from "../../../broker/store/cursor.ts";
 import { MessageNumbers } from "../../../broker/store/message-numbers.ts";
 import { Store } from "../../../broker/store/store.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
@@ -23,12 +22,12 @@ test("says why a data folder cannot be opened", async (t) => {
 test("keeps a cursor over a restart", async (t) => {
   const folder = temporaryFolder(t);
   const before = await Store.open(folder);
-  assert.equal(await cursorIn(before, "c").read(), undefined);
-  await cursorIn(before, "c").write("5-1");
+  assert.equal(await before.cursor("c").read(), undefined);
+  await before.cursor("c").write("5-1");
   await before.close();
   const after = await Store.open(folder);
   t.after(() => after.close());
-  assert.equal(await cursorIn(after, "c").read(), "5-1");
+  assert.equal(await after.cursor("c").read(), "5-1");
 });
 
 test("never numbers a message twice, even when the clock fell back to 1970", async (t) => {
