@@ -122,7 +122,7 @@ export function redisFailure(whose: string, why: string, cause: unknown): Sluice
 }
 
 /** What an operator can act on, from what Redis, TLS or the network said. */
-export function explainRedis(cause: unknown): string {
+export function explainRedis(cause: unknown, nowMs: number = Date.now()): string {
   const text = reasonOf(cause);
   const code = (cause as { code?: string } | undefined)?.code ?? "";
   if (/WRONGPASS|NOAUTH/.test(text)) return `Redis refuses the user or the password (${text})`;
@@ -130,8 +130,8 @@ export function explainRedis(cause: unknown): string {
   if (/Function not found/i.test(text)) {
     return "the landing has no function library yet: no cloud broker has loaded it";
   }
-  if (/CERT_NOT_YET_VALID|CERT_HAS_EXPIRED/.test(code) && !isClockPlausible(Date.now())) {
-    const now = new Date().toISOString();
+  if (/CERT_NOT_YET_VALID|CERT_HAS_EXPIRED/.test(code) && !isClockPlausible(nowMs)) {
+    const now = new Date(nowMs).toISOString();
     return `the clock says ${now}, so no certificate is valid: waiting for the time to be set`;
   }
   return code && !text.includes(code) ? `${text} (${code})` : text;

@@ -86,6 +86,27 @@ test("a Redis that refuses the password is tried again, and the status says so",
   );
 });
 
+test("a cloud broker whose Redis refuses the password waits, and its status says so", async (t) => {
+  const redis = await startRedis(t, "--requirepass", "right");
+  const where = await freePlace(t);
+  const passwordFile = join(where.folder, "password");
+  writeFileSync(passwordFile, "wrong\n");
+  const login = { url: redis.url, password_file: passwordFile };
+  const run = startGateway(t, where, { role: "cloud", landing: login, cluster: login });
+  const status = await waitFor(
+    "the reason",
+    async () => {
+      const document = await run.status();
+      const isSaid = document?.reasons.some((it) => it.includes("refuses the user or"));
+      return isSaid ? document : undefined;
+    },
+    15_000,
+  );
+  assert.equal(status.ready, false);
+  assert.equal(run.child.exitCode, null, "it goes on trying");
+  assert.doesNotMatch(run.output(), /^\s+at /m, "no stack trace");
+});
+
 test("a cloud that is not there is tried again, and the status says so", async (t) => {
   const where = await freePlace(t);
   const run = startGateway(t, where, { uplink: { url: "redis://127.0.0.1:1" } });
