@@ -11,12 +11,15 @@ import { test } from "node:test";
 import { becomes } from "../../scripts/chain/ready.ts";
 import { isRunning, ownPlace, partPids, ROOT, Run, temporaryFolder } from "./support.ts";
 
+/** What scripts/start --gateway may use of a machine: all from packages that are never missing. */
+const ESSENTIAL = "setpriv script sh bash stty tty sleep uname dirname".split(" ");
+
 test("the gateway alone brings a device's messages, with the system's essential commands only", async (t) => {
   const folder = await temporaryFolder();
   const { args } = await ownPlace(folder.path);
   const commands = join(folder.path, "bin");
   mkdirSync(commands);
-  for (const name of ["setpriv", "script", "sh", "bash", "stty", "tty", "sleep"]) {
+  for (const name of ESSENTIAL) {
     const { stdout } = spawnSync("sh", ["-c", `command -v ${name}`], { encoding: "utf8" });
     if (stdout.trim()) symlinkSync(stdout.trim(), join(commands, name));
   }
