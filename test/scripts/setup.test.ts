@@ -140,25 +140,12 @@ test("fetches the modules once, is silent from then on, and fetches anew with an
   assert.deepEqual(machine.setup("gateway"), { status: 0, output: "", called: "" });
 });
 
-test("takes a registry that lacks other platforms' packages, which npm ci refuses", async (t) => {
-  const machine = await Machine.with(t);
-  const refusal = 'echo "npm error Missing: esbuild-for-mars@ from lock file" >&2; exit 1';
-  machine.add("npm", `[ "$1" = install ] || { ${refusal}; }; ${NPM_CI}`);
-  const { status, output, called } = machine.setup("gateway");
-  assert.equal(status, 0, output);
-  assert.match(called, /npm ci .*\nnpm install --no-save /);
-  assert.doesNotMatch(output, /mars/);
-});
-
 test("fails, with npm's own words, when the lockfile is not that of package.json", async (t) => {
   const machine = await Machine.with(t);
-  const missing = (version: string) =>
-    `echo "npm error Missing: mqtt@${version} from lock file" >&2`;
-  machine.add("npm", `${missing("")}; ${missing("5.0.0")}; exit 1`);
-  const { status, output, called } = machine.setup("gateway");
+  machine.add("npm", 'echo "npm error Missing: mqtt@5.0.0 from lock file" >&2; exit 1');
+  const { status, output } = machine.setup("gateway");
   assert.equal(status, 1);
   assert.match(output, /Missing: mqtt@5\.0\.0/);
-  assert.doesNotMatch(called, /npm install/);
 });
 
 test("says so when the pinned Node is not there for the machine", async (t) => {
