@@ -172,6 +172,26 @@ test("a session that returns gets its queue first, then what is live, in order a
   );
 });
 
+test("a session that falls behind is ended, and finds in its queue what it missed, in order", async (t) => {
+  const { connect, metrics } = await startBroker(t, { limits: { delivery_messages_max: 50 } });
+  const options = { clean: false, clientId: "behind", reconnectPeriod: 50 } as const;
+  const subscriber = await connect(options);
+  const all: number[] = [];
+  subscriber.on("message", (_topic, payload) => all.push(Number(payload)));
+  await subscriber.subscribeAsync("t", { qos: 1 });
+  let ends = 0;
+  subscriber.on("close", () => {
+    ends += 1;
+  });
+  const publisher = await connect();
+  const numbers = Array.from({ length: 500 }, (_, index) => index + 1);
+  await Promise.all(numbers.map((it) => publisher.publishAsync("t", String(it), { qos: 1 })));
+  await waitFor("all of them", () => new Set(all).size === numbers.length, 15_000);
+  assert.ok(ends > 0, "it fell behind");
+  assert.deepEqual([...new Set(all)], numbers);
+  assert.equal(metrics.total("sluice_messages_dropped_total"), 0);
+});
+
 test("a filter with a wildcard at the front gets no $-topics, live or retained [MQTT-4.7.2-1]", async (t) => {
   const { connect, mqtt } = await startBroker(t);
   const sys = { topic: "$SYS/broker/x", payload: Buffer.from("1"), qos: 0, retain: true } as const;
