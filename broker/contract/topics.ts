@@ -77,6 +77,21 @@ export function filterMatches(filter: string, topic: string): boolean {
   return filterLevels.length === topicLevels.length;
 }
 
+/** Does `wide` select every topic that `narrow` selects? Both are well-formed filters. */
+export function filterCovers(wide: string, narrow: string): boolean {
+  // A wildcard at the front selects no `$…`, which a literal does [MQTT-4.7.2-1].
+  if (narrow.startsWith("$") && /^[+#]/.test(wide)) return false;
+  const wideLevels = wide.split("/");
+  const narrowLevels = narrow.split("/");
+  for (const [index, level] of wideLevels.entries()) {
+    if (level === "#") return true;
+    const other = narrowLevels[index];
+    if (other === undefined || other === "#") return false;
+    if (level !== "+" && level !== other) return false;
+  }
+  return wideLevels.length === narrowLevels.length;
+}
+
 /** The cluster's name for the gateway's local topic: `from/<gateway>/<topic>`. */
 export function cloudTopic(gateway: string, topic: string): string {
   return `${FROM}${gateway}/${topic}`;

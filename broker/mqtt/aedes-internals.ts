@@ -25,6 +25,7 @@ export interface Persistence {
   storeRetained(packet: RoutedPacket): Promise<void>;
   subscriptionsByTopic(topic: string): Promise<Subscriber[]>;
   outgoingEnqueueCombi(subscribers: Subscriber[], packet: RoutedPacket): Promise<void>;
+  addSubscriptions(client: Client, subscriptions: { readonly topic: string }[]): Promise<void>;
   createRetainedStreamCombi(filters: string[]): AsyncIterable<RoutedPacket>;
   incomingGetPacket(client: { id: string }, packet: { messageId?: number }): Promise<unknown>;
 }

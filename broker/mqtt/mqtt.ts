@@ -3,7 +3,13 @@
 
 import type { EventEmitter } from "node:events";
 import type { Duplex } from "node:stream";
-import type { AedesPublishPacket, AuthenticateError, Client, PublishPacket } from "aedes";
+import type {
+  AedesPublishPacket,
+  AuthenticateError,
+  Client,
+  ConnectPacket,
+  PublishPacket,
+} from "aedes";
 import { reasonOf, SluiceError } from "#contract/errors";
 import type { Message } from "#contract/message";
 import { assertTopicFilter, assertTopicName } from "#contract/topics";
@@ -16,6 +22,7 @@ import type { AedesInternals, ClientInternals, Done } from "./aedes-internals.ts
 import { Delivery } from "./delivery.ts";
 import { type Listeners, openListeners, type Peer } from "./listeners.ts";
 import { PacketGate } from "./packet-gate.ts";
+import { type ClientRights, rightsOf } from "./rights.ts";
 import { Routing } from "./routing.ts";
 import { type SysTopicsOptions, startSysTopics } from "./sys-topics.ts";
 
@@ -53,6 +60,10 @@ export class Mqtt {
   readonly #count: ReturnType<typeof countersOf>;
   readonly #peers = new WeakMap<Client, Peer>();
   readonly #deliveries = new WeakMap<Client, Delivery>();
+  readonly #users = new WeakMap<Client, string>();
+  readonly #rights = new WeakMap<Client, ClientRights>();
+  /** Clients whose CONNECT asks for a will that they may not publish. */
+  readonly #wrongWills = new WeakSet<Client>();
   #listeners: Listeners | undefined;
   #stopStatistics: () => void = () => {};
 
@@ -132,12 +143,13 @@ export class Mqtt {
       concurrency: EMITTER_CONCURRENCY,
       drainTimeout: DRAIN_MS_MAX,
       connectTimeout: options.settings.limits.connect_seconds_max * 1_000,
-      preConnect: (client, _packet, done) => this.#preConnect(client, done),
+      preConnect: (client, packet, done) => this.#preConnect(client, packet, done),
       authenticate: (client, username, password, done) =>
         this.#authenticate(client, username, password, done),
       authorizePublish: (client, packet, done) => this.#authorizePublish(client, packet, done),
-      authorizeSubscribe: (_client, subscription, done) =>
-        done(null, this.#isFilterRefused(subscription.topic) ? null : subscription),
+      authorizeSubscribe: (client, subscription, done) =>
+        done(null, this.#isFilterRefused(client, subscription.topic) ? null : subscription),
+      isFilterRefused: (client, filter) => this.#isFilterRefused(client, filter),
       authorizeForward: (client, packet) => this.#authorizeForward(client, packet),
     });
     (routing as unknown as AedesInternals).counter = options.firstNumber;
@@ -186,17 +198,43 @@ export class Mqtt {
     };
   }
 
-  #preConnect(client: Client, done: (error: Error | null, success: boolean) => void): void {
+  #preConnect(
+    client: Client,
+    packet: ConnectPacket,
+    done: (error: Error | null, success: boolean) => void,
+  ): void {
     const why = this.#options.unavailable();
     if (this.#peers.get(client)?.proxied === "balancer") {
       this.#answerCheck(client, why === undefined ? 0 : RETURN_CODE.unavailable);
     } else if (why === undefined) {
+      this.#learnIdentity(client, packet);
       done(null, true);
     } else {
       // Without a CONNACK 3: there are clients that take any refusal for final (mqtt.js does,
       // unless told otherwise), and all of them return after a connection that broke.
       this.#disconnect(client, why);
     }
+  }
+
+  /** What CONNECT says of the client; #authenticate lets in only who proves it. */
+  #learnIdentity(client: Client, { username, clientId, will }: ConnectPacket): void {
+    if (username !== undefined) this.#users.set(client, username);
+    const rights = this.#rightsAs(client, clientId);
+    if (will && !rights.mayPublish(will.topic, will.retain ?? false)) this.#wrongWills.add(client);
+  }
+
+  /** Of a client that is connected: by the client id that it has, or was given. */
+  #rightsOf(client: Client): ClientRights {
+    const known = this.#rights.get(client) ?? this.#rightsAs(client, client.id);
+    this.#rights.set(client, known);
+    return known;
+  }
+
+  #rightsAs(client: Client, clientId: string): ClientRights {
+    const user = this.#users.get(client);
+    const certificateName = this.#peers.get(client)?.certificateName;
+    const { rights } = this.#options.settings.access;
+    return rightsOf(rights, { clientId, user, certificateName });
   }
 
   /** The balancer's health check is answered here: it is no session. */
@@ -213,6 +251,10 @@ export class Mqtt {
   ): void {
     const refuse = (returnCode: number, why: string) =>
       done(Object.assign(new Error(why), { returnCode }) as AuthenticateError, false);
+    if (this.#wrongWills.has(client)) {
+      refuse(RETURN_CODE.notAuthorized, "its will is on a topic that it may not publish to");
+      return;
+    }
     const { ip, certificateName } = this.#peers.get(client) ?? ({} as Peer);
     this.#access.refusalOf({ ip, certificateName }, { username, password }).then(
       (code) => (code === undefined ? done(null, true) : refuse(code, "login refused")),
@@ -239,6 +281,10 @@ export class Mqtt {
       ? "$SYS is the broker's own"
       : this.#options.refusal?.("publish", packet.topic);
     if (why !== undefined) throw new SluiceError("ACCESS_DENIED", `${packet.topic}: ${why}`);
+    // Without a client it is a will, which was checked when its client connected.
+    if (client && !this.#rightsOf(client).mayPublish(packet.topic, packet.retain)) {
+      throw new SluiceError("ACCESS_DENIED", `${client.id} may not publish to ${packet.topic}`);
+    }
     if (client && packet.qos === 2 && (await this.#isRepeat(client, packet))) return;
     const { topic, qos, retain } = packet;
     const payload =
@@ -255,9 +301,10 @@ export class Mqtt {
     );
   }
 
-  #isFilterRefused(filter: string): boolean {
+  #isFilterRefused(client: Client, filter: string): boolean {
     try {
       assertTopicFilter(filter);
+      if (!this.#rightsOf(client).maySubscribe(filter)) return true;
       return this.#options.refusal?.("subscribe", filter) !== undefined;
     } catch {
       return true;
@@ -269,7 +316,7 @@ export class Mqtt {
     this.#deliveries.get(client)?.drained(packet);
     // Aedes speaks to its peers on $SYS/<id>/…, with client ids and filters of everybody.
     const isInternal = packet.topic.startsWith("$SYS/") && !packet.topic.startsWith("$SYS/broker/");
-    return isInternal ? null : packet;
+    return isInternal || !this.#rightsOf(client).mayReceive(packet.topic) ? null : packet;
   }
 
   #disconnect(client: Client, why: string): void {

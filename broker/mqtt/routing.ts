@@ -18,6 +18,11 @@ const WILDCARD_FIRST = /^[+#]/;
 
 const Packet = AedesPacket as unknown as PacketConstructor;
 
+export interface RoutingOptions extends AedesOptions {
+  readonly persistence: object;
+  readonly isFilterRefused: (client: Client, filter: string) => boolean;
+}
+
 /**
  * Stores what must be kept (retained messages, queues of persistent sessions), then emits, in the
  * order in which publish() was called. Aedes emits each message as soon as its own storing ends, so
@@ -29,8 +34,9 @@ export class Routing extends Aedes {
   /** The newest store of a retained message by topic; the next one on that topic waits for it. */
   readonly #retaining = new Map<string, Promise<void>>();
 
-  constructor(options: AedesOptions & { persistence: object }) {
+  constructor(options: RoutingOptions) {
     hideDollarTopics(options.persistence as Persistence);
+    storeGrantedOnly(options.persistence as Persistence, options.isFilterRefused);
     super({ ...options, maxTopicLevels: TOPIC_LIMITS.levelsMax });
   }
 
@@ -120,5 +126,17 @@ function hideDollarTopics(persistence: Persistence): void {
       }
     }
     return Readable.from(visible());
+  };
+}
+
+/** Aedes stores all filters of a SUBSCRIBE, those too that it has just refused. */
+function storeGrantedOnly(
+  persistence: Persistence,
+  isRefused: RoutingOptions["isFilterRefused"],
+): void {
+  const add = persistence.addSubscriptions.bind(persistence);
+  persistence.addSubscriptions = async (client, subscriptions) => {
+    const granted = subscriptions.filter(({ topic }) => !isRefused(client, topic));
+    if (granted.length > 0) await add(client, granted);
   };
 }

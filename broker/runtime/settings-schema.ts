@@ -109,9 +109,21 @@ const Listener = v.pipe(
   ),
 );
 
+const text = v.pipe(v.string("allowed: a text"), v.minLength(1, "allowed: a text"));
+
+const Right = v.strictObject({
+  user: v.optional(text),
+  client_id: v.optional(text),
+  certificate: v.optional(text),
+  publish: v.optional(v.array(filter, "allowed: an array of topic filters"), []),
+  retain: v.optional(v.array(filter, "allowed: an array of topic filters")),
+  subscribe: v.optional(v.array(filter, "allowed: an array of topic filters"), []),
+});
+
 const Access = v.strictObject({
   anonymous: v.optional(oneOf("never", "loopback", "all"), "loopback"),
   users_file: v.optional(path, "/etc/sluice/users"),
+  rights: v.optional(v.array(Right), []),
 });
 
 const Limits = v.strictObject({

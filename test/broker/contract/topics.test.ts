@@ -9,6 +9,7 @@ import {
   assertTopicFilter,
   assertTopicName,
   cloudTopic,
+  filterCovers,
   filterMatches,
   isFromTopic,
   isToTopic,
@@ -159,6 +160,28 @@ test("takes nothing else for a command topic", () => {
   ]) {
     assert.equal(parseCommandTopic(topic), undefined, topic);
   }
+});
+
+test("a filter covers another when it selects all that the other does", () => {
+  const yes = ["# a/+/#", "+ a", "a/# a", "a/# a/b/#", "a/+/c a/b/c", "a/+ a/+", "$SYS/# $SYS/a"];
+  const no = ["+ #", "a/+ a/#", "a/b a/+", "a a/b", "# $SYS/#", "+/x $SYS/x", "a/+/c a/b", "a/# +"];
+  for (const pair of yes) assert.ok(filterCovers(...split(pair)), pair);
+  for (const pair of no) assert.ok(!filterCovers(...split(pair)), pair);
+});
+
+test("no topic is selected by a filter and not by one that covers it", () => {
+  const part = fc.constantFrom("", "a", "b", "+", "$SYS");
+  const filters = fc
+    .tuple(fc.array(part, { minLength: 1, maxLength: 4 }), fc.boolean())
+    .map(([levels, isOpen]) => [...levels, ...(isOpen ? ["#"] : [])].join("/"))
+    .filter((filter) => filter !== "");
+  fc.assert(
+    fc.property(filters, filters, topics, (wide, narrow, topic) => {
+      fc.pre(filterCovers(wide, narrow) && filterMatches(narrow, topic));
+      assert.ok(filterMatches(wide, topic), `${wide} covers ${narrow}, but not ${topic}`);
+    }),
+    { ...RUNS, maxSkipsPerRun: 10_000 },
+  );
 });
 
 test("tells the two directions apart by their prefix alone", () => {
