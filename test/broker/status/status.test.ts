@@ -81,7 +81,10 @@ test("answers HEAD as GET, without the body", async (t) => {
     const [got, head] = [await ask(address, path), await ask(address, path, "HEAD")];
     assert.equal(head.code, got.code);
     assert.equal(head.body, "");
-    assert.equal(head.headers["content-length"], String(Buffer.byteLength(got.body)));
+    const length = Number(head.headers["content-length"]);
+    // The metrics of the process itself have other digits a moment later.
+    if (path === "/metrics") assert.ok(length > 0);
+    else assert.equal(length, Buffer.byteLength(got.body));
     assert.equal(head.headers["content-type"], got.headers["content-type"]);
   }
 });
