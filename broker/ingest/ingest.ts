@@ -125,19 +125,21 @@ export class Ingest {
     this.#landing ??= await this.#connect();
     if (performance.now() - this.#sweptAtMs >= SWEEP_MS) await this.#sweep(this.#landing);
     this.#setWhy(undefined);
-    const cursors = new Map([...this.#owned].map(([name, { stream }]) => [name, stream.cursor]));
+    const streams = new Map([...this.#owned].map(([name, { stream }]) => [name, stream]));
+    const cursors = new Map([...streams].map(([name, { cursor }]) => [name, cursor]));
     if (cursors.size === 0) return wait(SWEEP_MS, this.#stop.signal);
     for (const entry of await this.#landing.read(cursors)) {
       // Leases are renewed between entries too, however long a batch takes.
       if (performance.now() - this.#sweptAtMs >= SWEEP_MS) await this.#sweep(this.#landing);
       // What was read of the others is read again too: no cursor has passed it yet.
-      if ((await this.#take(entry)) === "again") return;
+      if ((await this.#take(entry, streams.get(entry.gateway))) === "again") return;
     }
   }
 
-  async #take(entry: LandingEntry): Promise<Taken> {
-    const stream = this.#owned.get(entry.gateway)?.stream;
-    if (!stream || this.#stop.signal.aborted) return "gone";
+  /** An entry is for the stream that it was read for: a newer one begins at its own checkpoint. */
+  async #take(entry: LandingEntry, stream: Stream | undefined): Promise<Taken> {
+    const isOurs = stream !== undefined && this.#owned.get(entry.gateway)?.stream === stream;
+    if (!isOurs || this.#stop.signal.aborted) return "gone";
     const taken = await stream.take(entry);
     if (taken === "gone") this.#owned.delete(entry.gateway);
     return taken;

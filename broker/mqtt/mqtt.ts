@@ -225,9 +225,11 @@ export class Mqtt {
 
   /** Of a client that is connected: by the client id that it has, or was given. */
   #rightsOf(client: Client): ClientRights {
-    const known = this.#rights.get(client) ?? this.#rightsAs(client, client.id);
-    this.#rights.set(client, known);
-    return known;
+    const known = this.#rights.get(client);
+    if (known) return known;
+    const rights = this.#rightsAs(client, client.id);
+    this.#rights.set(client, rights);
+    return rights;
   }
 
   #rightsAs(client: Client, clientId: string): ClientRights {
@@ -302,13 +304,8 @@ export class Mqtt {
   }
 
   #isFilterRefused(client: Client, filter: string): boolean {
-    try {
-      assertTopicFilter(filter);
-      if (!this.#rightsOf(client).maySubscribe(filter)) return true;
-      return this.#options.refusal?.("subscribe", filter) !== undefined;
-    } catch {
-      return true;
-    }
+    if (!isTopicFilter(filter) || !this.#rightsOf(client).maySubscribe(filter)) return true;
+    return this.#options.refusal?.("subscribe", filter) !== undefined;
   }
 
   #authorizeForward(client: Client, packet: AedesPublishPacket): AedesPublishPacket | null {
@@ -328,6 +325,16 @@ export class Mqtt {
     const { ip } = this.#peers.get(client) ?? { ip: undefined };
     this.#count.failed();
     this.#options.log.debug({ client: client.id, ip, why: reasonOf(fault) }, "client failed");
+  }
+}
+
+function isTopicFilter(text: string): boolean {
+  try {
+    assertTopicFilter(text);
+    return true;
+  } catch (fault) {
+    if (!(fault instanceof SluiceError)) throw fault;
+    return false;
   }
 }
 

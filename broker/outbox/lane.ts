@@ -39,6 +39,8 @@ interface LaneState {
   base: number;
   /** Position: last sequence that the cloud is known to hold. */
   position: number;
+  /** Messages that gap records stand for. */
+  dropped: number;
 }
 
 const encoder = new TextEncoder();
@@ -89,10 +91,10 @@ export class Lane {
     const stored = await store.get(stateKey(name));
     const state: LaneState = stored
       ? JSON.parse(decoder.decode(stored))
-      : { epoch: now(), base: 0, position: 0 };
+      : { epoch: now(), base: 0, position: 0, dropped: 0 };
     const lane = new Lane(name, store, limits, state, now);
     await lane.#count();
-    if (!stored) await lane.#saveState();
+    if (!stored) await lane.#saveState(true);
     return lane;
   }
 
@@ -201,7 +203,14 @@ export class Lane {
   async beginEpoch(newerThan: number): Promise<void> {
     this.#state.epoch = Math.max(this.#now(), this.#state.epoch + 1, newerThan + 1);
     this.#state.base += this.#state.position;
-    await this.#savePosition(0);
+    this.#state.position = 0;
+    await this.#saveState(true);
+  }
+
+  /** A gap record took the place of `count` messages. */
+  async countDropped(count: number): Promise<void> {
+    this.#state.dropped += count;
+    await this.#saveState(false);
   }
 
   /** Deletes what the tail's limits no longer cover. */
@@ -224,7 +233,7 @@ export class Lane {
       tailMessages: this.#tail.count,
       tailBytes: this.#tail.bytes,
       bytesMax: this.#limits.bytesMax,
-      droppedMessages: 0,
+      droppedMessages: this.#state.dropped,
     };
   }
 
@@ -259,7 +268,8 @@ export class Lane {
 
   async #savePosition(seq: number): Promise<void> {
     this.#state.position = seq;
-    await this.#saveState();
+    // A position that goes back in a power cut costs a DUP, not a message.
+    await this.#saveState(false);
     await this.#readOldest();
   }
 
@@ -277,12 +287,11 @@ export class Lane {
     this.#oldestWaitingAtMs = oldestAtMs;
   }
 
-  async #saveState(): Promise<void> {
+  /** An epoch must be synced: one that was forgotten would be fenced off by what it sent. */
+  async #saveState(sync: boolean): Promise<void> {
     const value = encoder.encode(JSON.stringify(this.#state));
-    // Unsynced: a position that goes back costs a DUP, not a message. Epochs are synced on their
-    // first append, which shares LevelDB's log with this write.
     await this.#store.commit({
-      sync: false,
+      sync,
       prepare: () => [{ type: "put", key: stateKey(this.name), value }],
     });
   }

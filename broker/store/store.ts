@@ -83,8 +83,13 @@ export class Store {
     return guarded("read", () => this.#database.get(key));
   }
 
-  entries(range: Range): AsyncIterable<[string, Uint8Array]> {
-    return this.#database.iterator(range);
+  /** @throws SluiceError STORE_FAILED on the way. */
+  async *entries(range: Range): AsyncIterable<[string, Uint8Array]> {
+    try {
+      yield* this.#database.iterator(range);
+    } catch (cause) {
+      throw failure("read", cause);
+    }
   }
 
   /** Deletes all keys in the range. */
@@ -112,8 +117,12 @@ async function guarded<T>(verb: string, run: () => Promise<T>): Promise<T> {
   try {
     return await run();
   } catch (cause) {
-    throw new SluiceError("STORE_FAILED", `LevelDB cannot ${verb}: ${reasonOf(cause)}`, { cause });
+    throw failure(verb, cause);
   }
+}
+
+function failure(verb: string, cause: unknown): SluiceError {
+  return new SluiceError("STORE_FAILED", `LevelDB cannot ${verb}: ${reasonOf(cause)}`, { cause });
 }
 
 function openFailure(folder: string, cause: unknown): SluiceError {

@@ -33,6 +33,7 @@ export interface SendLane {
   cloudHolds(run: Pick<Run, "lastSeq" | "bytes">): Promise<void>;
   moveTo(seq: number): Promise<void>;
   beginEpoch(newerThan: number): Promise<void>;
+  countDropped(count: number): Promise<void>;
 }
 
 /** What the sender needs of the landing. */
@@ -210,6 +211,7 @@ export class Sender {
     if (answer.status === "FENCED") throw fenced(lane, answer);
     this.#count.lost({ lane: lane.name }, gap.count);
     this.#options.log.error({ lane: lane.name, ...gap }, "lost beyond the tail");
+    await lane.countDropped(gap.count);
     await lane.moveTo(to);
   }
 

@@ -96,6 +96,32 @@ test("gives the numbers of a new epoch from 1, to what still waits only", async 
   assert.equal(textOf((await after.readAfter(0))?.records[0] ?? new Uint8Array()), "m8");
 });
 
+test("an epoch is synced before anything can be sent in it", async (t) => {
+  const store = await Store.open(temporaryFolder(t));
+  t.after(() => store.close());
+  const synced: string[] = [];
+  const watched = {
+    get: store.get.bind(store),
+    entries: store.entries.bind(store),
+    clear: store.clear.bind(store),
+    commit: (write: Parameters<Store["commit"]>[0]) => {
+      if (write.sync) for (const { key } of write.prepare()) synced.push(key);
+      return store.commit(write);
+    },
+  };
+  const lane = await Lane.open("default", watched, LIMITS);
+  assert.deepEqual(synced, ["outbox-state!default"]);
+  await lane.beginEpoch(lane.epoch);
+  assert.deepEqual(synced, ["outbox-state!default", "outbox-state!default"]);
+});
+
+test("keeps the count of what gap records stand for", async (t) => {
+  const { lane, reopened } = await openLane(t);
+  await lane.countDropped(7);
+  await lane.countDropped(5);
+  assert.equal((await reopened()).status().droppedMessages, 12);
+});
+
 test("tells how old the oldest waiting message is", async (t) => {
   const { lane } = await openLane(t);
   assert.equal(lane.status().oldestWaitingAtMs, null);

@@ -42,3 +42,12 @@ test("never numbers a message twice, even when the clock fell back to 1970", asy
   assert.equal(String(first).length, 16, "numbers sort as text");
   assert.ok(Number.isSafeInteger(first));
 });
+
+test("a read that fails is told as the store's failure, not as LevelDB's", async (t) => {
+  const store = await Store.open(temporaryFolder(t));
+  await store.close();
+  const all = async () => {
+    for await (const _ of store.entries({ gte: "a", lt: "z" })) assert.fail("it is closed");
+  };
+  await assert.rejects(all(), { code: "STORE_FAILED", message: /LevelDB cannot read/ });
+});

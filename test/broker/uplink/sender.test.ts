@@ -133,6 +133,7 @@ test("puts a gap record in place of what the landing forgot beyond the tail", as
   await append(101, 110);
   await waitFor("the rest to arrive", () => lane.position === 110);
   assert.deepEqual(await landed(redis), ["1..100", ...numbers(101, 110)]);
+  assert.equal(lane.status().droppedMessages, 100, "and the operator sees it");
 });
 
 test("begins a new epoch when the cloud holds more than this outbox ever wrote", async (t) => {
