@@ -3,7 +3,7 @@
 
 import assert from "node:assert";
 import { randomUUID } from "node:crypto";
-import type { Message } from "#contract/message";
+import type { Custody } from "#contract/session";
 import type { StatusDocument } from "#contract/status";
 import { isFromTopic, isToTopic } from "#contract/topics";
 import { wait } from "#runtime/backoff";
@@ -14,7 +14,7 @@ import { openNotify } from "#runtime/notify";
 import type { Service } from "#runtime/process";
 import type { RedisSettings, Settings } from "#runtime/settings-schema";
 import { VERSION } from "#runtime/version";
-import { CLUSTER_PERSISTENT_WRITES_MAX, Cluster, unsafeFilter } from "./cluster/cluster.ts";
+import { Cluster } from "./cluster/cluster.ts";
 import { Ingest } from "./ingest/ingest.ts";
 import { Mqtt } from "./mqtt/mqtt.ts";
 import { startStatus } from "./status/status.ts";
@@ -28,7 +28,12 @@ export async function startCloud(settings: Settings, log: Log): Promise<Service>
   const landing = withUsableFiles(settings.landing);
   const clusterSettings = withUsableFiles(settings.cluster);
 
-  const cluster = new Cluster(clusterSettings, log);
+  const cluster = new Cluster({
+    settings: clusterSettings,
+    sessions: queueOptions(settings, metrics),
+    log,
+    metrics,
+  });
   let mqtt: Mqtt | undefined;
   const ingest = new Ingest({
     landing,
@@ -54,30 +59,35 @@ export async function startCloud(settings: Settings, log: Log): Promise<Service>
   const notify = await openNotify(() => true);
   notify.ready();
 
-  const custody = async (message: Message) => {
-    if (isToTopic(message.topic)) await ingest.takeCommand(message);
+  const { sessions } = cluster;
+  const custody: Custody = {
+    take(taking) {
+      if (!isToTopic(taking.message.topic)) return sessions.take(taking);
+      return ingest.takeCommand(taking.message).then(() => sessions.take(taking));
+    },
+    queue: (message, queues) => sessions.takeAlso(message, queues),
   };
   const serving = cluster.connected().then(async () => {
     mqtt = await Mqtt.start({
       settings,
-      // New with each process: the keys of its queued messages cannot meet those of its past.
+      // New with each process: what other brokers know of its past is not about this one.
       brokerId: randomUUID(),
-      firstNumber: 0,
-      persistence: cluster.persistence,
-      emitter: cluster.emitter,
-      persistentWritesMax: CLUSTER_PERSISTENT_WRITES_MAX,
+      store: sessions,
       custody,
+      emitter: cluster.emitter,
       refusal,
       unavailable: () => cluster.unavailable(),
       log,
       metrics,
     });
     cluster.onLost((why) => mqtt?.disconnectAll(why));
+    cluster.onBack(async () => mqtt?.readAnew());
     log.info({ listeners: mqtt.addresses, status: status.address }, "ready");
     await ingest.run();
   });
   return {
     running: serving,
+    reload: (applied) => mqtt?.reload(applied),
     async stop() {
       notify.stopping();
       await ingest.stop();
@@ -90,10 +100,28 @@ export async function startCloud(settings: Settings, log: Log): Promise<Service>
   };
 }
 
-/** What clients may not do in the cluster. */
+/** Clients hear what gateways said, and do not say it. */
 function refusal(use: "publish" | "subscribe", topic: string): string | undefined {
-  if (use === "subscribe") return unsafeFilter(topic);
-  return isFromTopic(topic) ? "from/… is what gateways said; only they say it" : undefined;
+  if (use === "subscribe" || !isFromTopic(topic)) return undefined;
+  return "from/… is what gateways said; only they say it";
+}
+
+/** Limits of kept sessions' queues, and what is counted when a message finds no room. */
+function queueOptions({ limits }: Settings, metrics: Metrics) {
+  const dropped = metrics.counter(
+    "sluice_queue_dropped_total",
+    "Messages that a kept session's queue had no room for.",
+  );
+  const missing = metrics.counter(
+    "sluice_queue_missing_total",
+    "Messages for a kept session that was gone.",
+  );
+  return {
+    queueMessagesMax: limits.queue_messages_max,
+    queueBytesMax: limits.queue_bytes_max,
+    dropped: (_clientId: string, count: number) => dropped({}, count),
+    missing: () => missing(),
+  };
 }
 
 /** Files that cannot be used end the start; later they are read anew at each connect. */

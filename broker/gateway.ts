@@ -1,7 +1,7 @@
 // gateway: the wiring of role gateway.
 // Path: main → [gateway] → mqtt, store, outbox, uplink, status. Touches: what those touch.
 
-import aedesPersistenceLevel from "aedes-persistence-level";
+import type { Custody } from "#contract/session";
 import type { StatusDocument } from "#contract/status";
 import { readSecret, readTlsFiles } from "#runtime/files";
 import type { Log } from "#runtime/log";
@@ -16,8 +16,6 @@ import { startStatus } from "./status/status.ts";
 import { Store } from "./store/store.ts";
 import { startUplink, type Uplink } from "./uplink/uplink.ts";
 
-/** LevelDB has no order to keep but that of one write after the other. */
-const PERSISTENT_WRITES_MAX = 1;
 /** A write that takes longer than this makes no progress; systemd's watchdog may then restart us. */
 const WRITE_MS_MAX = 20_000;
 
@@ -27,22 +25,32 @@ export async function startGateway(settings: Settings, log: Log): Promise<Servic
   if (settings.uplink) assertSecrets(settings.uplink);
 
   const store = await Store.open(settings.data);
-  const numbers = await store.messageNumbers();
+  const dropped = metrics.counter(
+    "sluice_queue_dropped_total",
+    "Messages that a kept session's queue had no room for.",
+  );
+  const sessions = await store.sessions({
+    queueMessagesMax: settings.limits.queue_messages_max,
+    queueBytesMax: settings.limits.queue_bytes_max,
+    dropped: (_clientId, count) => dropped({}, count),
+  });
   const outbox = await Outbox.open(store, settings.outbox, settings.uplink?.forward ?? []);
   registerOutboxMetrics(metrics, outbox);
 
+  const custody: Custody = {
+    take: (taking) => store.take(outbox.write(taking.message), sessions.write(taking)),
+    queue: (message, queues) =>
+      store.take(undefined, sessions.write({ message: { ...message, retain: false }, queues })),
+  };
   const mqtt = await Mqtt.start({
     settings,
     brokerId: settings.name,
-    firstNumber: numbers.first,
-    persistence: aedesPersistenceLevel(store.sessions()),
-    persistentWritesMax: PERSISTENT_WRITES_MAX,
-    custody: (message) => outbox.take(message),
+    store: sessions,
+    custody,
     unavailable: () => undefined,
     log,
     metrics,
   });
-  numbers.follow(() => mqtt.number);
   mqtt.publishStatistics(() => sysValues(mqtt, metrics, startedAtMs));
 
   const uplink = settings.uplink
@@ -64,12 +72,12 @@ export async function startGateway(settings: Settings, log: Log): Promise<Servic
   log.info({ name: settings.name, listeners: mqtt.addresses, status: status.address }, "ready");
 
   return {
+    reload: (applied) => mqtt.reload(applied),
     async stop() {
       notify.stopping();
       await mqtt.close();
       await uplink?.stop();
       await outbox.close();
-      numbers.close();
       await store.close();
       await status.close();
       notify.close();

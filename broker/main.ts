@@ -14,7 +14,7 @@ function main(): void {
   const settings = settingsFromArguments(USAGE);
   const log = createLog({ level: settings.log.level, process: "sluice-broker" });
   const start = settings.role === "gateway" ? startGateway : startCloud;
-  void runService(log, () => start(settings, log));
+  void runService(log, () => start(settings, log), settings);
 }
 
 main();

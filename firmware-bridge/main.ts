@@ -18,7 +18,7 @@ const HAND_ON_MS_MAX = 2_000;
 async function main(): Promise<void> {
   const settings = settingsFromArguments(USAGE);
   const log = createLog({ level: settings.log.level, process: "sluice-firmware-bridge" });
-  await runService(log, () => start(settings, log));
+  await runService(log, () => start(settings, log), settings);
 }
 
 async function start(settings: Settings, log: Log): Promise<Service> {

@@ -1,61 +1,52 @@
 // cluster: what makes several brokers one: sessions, queues and messages shared over Redis.
 // Path: mqtt → [cluster] → cluster Redis → the other brokers. Touches: the cluster Redis.
 
-import aedesPersistenceRedis from "aedes-persistence-redis";
 import type { Redis } from "ioredis";
-import mqemitterRedis from "mqemitter-redis";
+import { reasonOf } from "#contract/errors";
 import { backoffMs, wait } from "#runtime/backoff";
 import type { Log } from "#runtime/log";
+import type { Metrics } from "#runtime/metrics";
 import { createRedis, explainRedis } from "#runtime/redis";
 import type { RedisSettings } from "#runtime/settings-schema";
-
-/** aedes-persistence-redis sends a session this many queued messages when it reconnects. */
-const SESSION_DELIVERY_MESSAGES_MAX = 100_000;
-/** ioredis keeps the order of commands on one connection, so several may be under way. */
-export const CLUSTER_PERSISTENT_WRITES_MAX = 32;
+import { Bus } from "./bus.ts";
+import { ClusterSessions, type ClusterSessionsOptions } from "./sessions.ts";
 
 const RETRY_MS_LEAST = 100;
 const RETRY_MS_MOST = 5_000;
 
-/** What mqemitter-redis cannot tell from its own patterns, and what its tables inherit. */
-const UNSAFE_IN_FILTER = /[*?[\]\\]/;
-const UNSAFE_NAMES = new Set(["constructor", "__proto__", "toString", "hasOwnProperty", "valueOf"]);
+export interface ClusterOptions {
+  readonly settings: RedisSettings;
+  readonly sessions: ClusterSessionsOptions;
+  readonly log: Log;
+  readonly metrics: Metrics;
+}
 
 /** The shared half of a cloud broker. */
 export class Cluster {
-  readonly persistence: object;
-  readonly emitter: object;
-  readonly #connections: readonly Redis[];
+  /** Sessions, queues and retained messages, and custody of what is published. */
+  readonly sessions: ClusterSessions;
+  /** Brings live messages to every broker; has the surface of an mqemitter. */
+  readonly emitter: Bus;
+  readonly #store: Redis;
   readonly #subscriber: Redis;
+  readonly #connections: readonly Redis[];
   #why: string | undefined = "connecting to the cluster Redis";
   #onLost: (why: string) => void = () => {};
+  #onBack: () => Promise<void> = async () => {};
 
-  constructor(settings: RedisSettings, log: Log) {
-    const [store, publisher, subscriber] = [1, 2, 3].map(() =>
-      createRedis(settings, "patient"),
-    ) as [Redis, Redis, Redis];
-    this.#connections = [store, publisher, subscriber];
-    this.#subscriber = subscriber;
+  constructor({ settings, sessions, log, metrics }: ClusterOptions) {
+    this.#store = createRedis(settings, "strict");
+    const publisher = createRedis(settings, "patient");
+    this.#subscriber = createRedis(settings, "patient");
+    this.#connections = [this.#store, publisher, this.#subscriber];
     for (const connection of this.#connections) {
       connection.on("error", (cause) => this.#failed(explainRedis(cause), log));
+      connection.on("ready", () => this.#recovered());
     }
     // While this connection is down, live messages pass us by: PUBLISH waits for nobody.
-    subscriber.on("close", () =>
-      this.#onLost(this.#why ?? "the cluster Redis closed the connection"),
-    );
-    subscriber.on("ready", () => {
-      this.#why = undefined;
-    });
-    this.persistence = aedesPersistenceRedis({
-      conn: store,
-      maxSessionDelivery: SESSION_DELIVERY_MESSAGES_MAX,
-    });
-    this.emitter = mqemitterRedis({
-      pubConn: publisher,
-      subConn: subscriber,
-      matchEmptyLevels: true,
-    }) as object;
-    (this.emitter as { state: NodeJS.EventEmitter }).state.on("error", () => {});
+    this.#subscriber.on("close", () => this.#onLost(this.#lostWhy()));
+    this.sessions = new ClusterSessions(this.#store, sessions);
+    this.emitter = new Bus(publisher, this.#subscriber, foreignMessages(log, metrics));
   }
 
   /** Resolves at the first connection to the cluster Redis, however long that takes. */
@@ -68,10 +59,14 @@ export class Cluster {
     this.#onLost = listener;
   }
 
-  /** Why the cluster cannot be reached now; undefined when it can. */
+  /** `listener` runs when all connections are there again, and catches up with what was missed. */
+  onBack(listener: () => Promise<void>): void {
+    this.#onBack = listener;
+  }
+
+  /** Why clients cannot be served by the cluster now; undefined when they can. */
   unavailable(): string | undefined {
-    if (this.#subscriber.status === "ready") return undefined;
-    return this.#why ?? "the cluster Redis closed the connection";
+    return this.#isReady() ? this.#why : this.#lostWhy();
   }
 
   /** Ends the connections that mqemitter-redis does not end by itself. */
@@ -79,9 +74,32 @@ export class Cluster {
     for (const connection of this.#connections) connection.disconnect();
   }
 
+  /** Without the store there is no custody, without the subscriber no live message. */
+  #isReady(): boolean {
+    return this.#store.status === "ready" && this.#subscriber.status === "ready";
+  }
+
+  #lostWhy(): string {
+    return this.#why ?? "the cluster Redis closed the connection";
+  }
+
   #failed(why: string, log: Log): void {
     if (why !== this.#why) log.warn({ why }, "cluster Redis");
     this.#why = why;
+  }
+
+  #recovered(): void {
+    if (!this.#isReady()) return;
+    this.#why = "catching up with the cluster";
+    this.#onBack().then(
+      () => {
+        this.#why = undefined;
+      },
+      // Redis went away again: the next time it is back, so is this.
+      (fault) => {
+        this.#why = reasonOf(fault);
+      },
+    );
   }
 }
 
@@ -93,14 +111,22 @@ async function firstAnswer(connection: Redis): Promise<void> {
       await connection.ping();
       return;
     } catch {
-      // A refused password; the error event has told why.
+      // Not there yet, or a refused password; the error event has told why.
       await wait(backoffMs(attempt, RETRY_MS_LEAST, RETRY_MS_MOST));
     }
   }
 }
 
-/** Why a filter would silence other subscribers of mqemitter-redis; undefined when it would not. */
-export function unsafeFilter(filter: string): string | undefined {
-  if (UNSAFE_IN_FILTER.test(filter)) return "the cluster's filters cannot hold * ? [ ] or \\";
-  return UNSAFE_NAMES.has(filter) ? "the cluster cannot subscribe to this name" : undefined;
+/** Counts what is on the bus and no broker's; the log hears of the first, not of a flood. */
+function foreignMessages(log: Log, metrics: Metrics): (why: unknown) => void {
+  const count = metrics.counter(
+    "sluice_cluster_foreign_messages_total",
+    "Messages on the cluster's bus that no broker can have sent.",
+  );
+  let isTold = false;
+  return (why) => {
+    count();
+    if (!isTold) log.warn({ why: reasonOf(why) }, "somebody else publishes to the cluster Redis");
+    isTold = true;
+  };
 }

@@ -23,11 +23,18 @@ export const LANDING_FUNCTIONS = {
   command: "sluice_command",
 } as const;
 
-/** Fields of a stream entry in `{gw}:up`, and of one in `{gw}:down`. */
+/**
+ * Fields of a stream entry in `{gw}:up`, and of one in `{gw}:down` (`record`).
+ *
+ * `sent_ms` is the gateway's steady clock when it sent the frame, in whole milliseconds: since the
+ * entry's id begins with the landing's clock at the same moment, the two tell by how much the clock
+ * by which the frame's messages expire is behind the cloud's. Entries of older gateways lack it.
+ */
 export const ENTRY_FIELDS = {
   lane: "lane",
   epoch: "epoch",
   frame: "frame",
+  sentMs: "sent_ms",
   record: "record",
 } as const;
 
@@ -66,6 +73,12 @@ function wholeNumber(text: string): number {
   return /^[0-9]{1,16}$/.test(text) && Number.isSafeInteger(Number(text))
     ? Number(text)
     : Number.NaN;
+}
+
+/** The field `sent_ms` of an entry; undefined where it is missing or no time. */
+export function parseSentMs(text: string): number | undefined {
+  const sentMs = wholeNumber(text);
+  return Number.isNaN(sentMs) ? undefined : sentMs;
 }
 
 /** The position in `<epoch>:<seq>`, as `{gw}:pos` keeps it. */

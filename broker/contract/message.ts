@@ -14,6 +14,16 @@ export interface Message {
   readonly retain: boolean;
   /** When custody was taken: milliseconds since 1970 by the clock of the broker that took it. */
   readonly takenAtMs: number;
+  /** When it is of no more use (MQTT 5.0 §3.3.2.3.3), by this broker's steady clock. */
+  readonly expiresAtMs?: number;
+  /** Client id of the publisher, for subscriptions with No Local. */
+  readonly publisher?: string;
+  /**
+   * PUBLISH properties that are passed on as they are, in the publisher's order and MQTT 5.0's wire
+   * format, without the length in front: payload format, content type, response topic, correlation
+   * data, user properties.
+   */
+  readonly properties?: Uint8Array;
 }
 
 /** Takes the place of messages dropped by a limit, or lost beyond the tail; sequences are inclusive. */
@@ -29,27 +39,75 @@ export type OutboxRecord =
   | { readonly kind: "message"; readonly message: Message }
   | { readonly kind: "gap"; readonly gap: GapRecord };
 
-// First byte of a record: the kind in the low nibble, for messages QoS and RETAIN above it.
+/** The reason of a gap record for what expired while it waited: no loss by a limit. */
+export const GAP_REASON_EXPIRED = "expired";
+
+// First byte of a record: the kind in the low nibble, for messages QoS, RETAIN and "has extras" above it.
 const KIND_MESSAGE = 1;
 const KIND_GAP = 2;
+const EXTRAS_BIT = 0x80;
 const RETAIN_BIT = 0x40;
 const QOS_SHIFT = 4;
+
+/** Which of a message's optional fields stand behind the byte of flags, in this order. */
+const EXTRA = { expiry: 1, publisher: 2, properties: 4 } as const;
+const EXTRAS_MOST = EXTRA.expiry | EXTRA.publisher | EXTRA.properties;
 
 const encoder = new TextEncoder();
 // U+FEFF at the front is text like any other [MQTT-1.5.3-3].
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** The record of a message: kind·qos·retain, takenAtMs, topic length, topic, payload. */
+/**
+ * The record of a message: kind·qos·retain·extras, takenAtMs, extras, topic length, topic, payload.
+ * The extras are there only if their bit is set: a byte of flags, then expiresAtMs in whole
+ * milliseconds, the publisher behind its length, the properties behind theirs.
+ */
 export function encodeMessage(message: Message): Uint8Array {
   const topic = encoder.encode(message.topic);
-  const headBytes = 1 + varintBytes(message.takenAtMs) + varintBytes(topic.length);
+  const extras = encodeExtras(message);
+  const headBytes = 1 + varintBytes(message.takenAtMs) + extras.length + varintBytes(topic.length);
   const record = new Uint8Array(headBytes + topic.length + message.payload.length);
-  record[0] = KIND_MESSAGE | (message.qos << QOS_SHIFT) | (message.retain ? RETAIN_BIT : 0);
+  record[0] =
+    KIND_MESSAGE |
+    (message.qos << QOS_SHIFT) |
+    (message.retain ? RETAIN_BIT : 0) |
+    (extras.length > 0 ? EXTRAS_BIT : 0);
   let at = writeVarint(record, 1, message.takenAtMs);
-  at = writeVarint(record, at, topic.length);
+  record.set(extras, at);
+  at = writeVarint(record, at + extras.length, topic.length);
   record.set(topic, at);
   record.set(message.payload, at + topic.length);
   return record;
+}
+
+const NO_EXTRAS = new Uint8Array();
+
+function encodeExtras({ expiresAtMs, publisher, properties }: Message): Uint8Array {
+  if (expiresAtMs === undefined && publisher === undefined && properties === undefined) {
+    return NO_EXTRAS;
+  }
+  const expiryMs = expiresAtMs === undefined ? undefined : wholeMs(expiresAtMs);
+  const parts = [publisher === undefined ? undefined : encoder.encode(publisher), properties];
+  let bytes = 1 + (expiryMs === undefined ? 0 : varintBytes(expiryMs));
+  for (const part of parts) if (part) bytes += varintBytes(part.length) + part.length;
+  const extras = new Uint8Array(bytes);
+  extras[0] =
+    (expiryMs === undefined ? 0 : EXTRA.expiry) |
+    (publisher === undefined ? 0 : EXTRA.publisher) |
+    (properties === undefined ? 0 : EXTRA.properties);
+  let at = expiryMs === undefined ? 1 : writeVarint(extras, 1, expiryMs);
+  for (const part of parts) {
+    if (!part) continue;
+    at = writeVarint(extras, at, part.length);
+    extras.set(part, at);
+    at += part.length;
+  }
+  return extras;
+}
+
+/** What a varint can hold of a steady clock's time, which comes in fractions. */
+function wholeMs(ms: number): number {
+  return Math.min(Math.max(0, Math.floor(ms)), Number.MAX_SAFE_INTEGER);
 }
 
 /** The record of a gap: kind, from, to, count, reason. */
@@ -66,27 +124,70 @@ export function encodeGap(gap: GapRecord): Uint8Array {
 }
 
 /**
- * Reads a record; the payload is a view of `bytes`.
+ * Reads a record; payload and properties are views of `bytes`.
  * @throws SluiceError FRAME_INVALID when the bytes are no record.
  */
 export function decodeRecord(bytes: Uint8Array): OutboxRecord {
   const reader = new ByteReader(bytes);
   const first = reader.byte();
-  const kind = first & 0x0f;
-  if (kind === KIND_MESSAGE) return { kind: "message", message: decodeMessage(first, reader) };
+  if (isMessage(first)) return { kind: "message", message: decodeMessage(first, reader) };
   if (first === KIND_GAP) return { kind: "gap", gap: decodeGap(reader) };
   throw new SluiceError("FRAME_INVALID", `begins with ${first}, which no record does`);
 }
 
+/**
+ * Message.expiresAtMs of a record, without reading the rest of it; undefined for one that does not
+ * expire. @throws SluiceError FRAME_INVALID when the bytes end before it.
+ */
+export function recordExpiresAtMs(bytes: Uint8Array): number | undefined {
+  const reader = new ByteReader(bytes);
+  const first = reader.byte();
+  if (!isMessage(first) || (first & EXTRAS_BIT) === 0) return undefined;
+  reader.varint();
+  return (readFlags(reader) & EXTRA.expiry) === 0 ? undefined : reader.varint();
+}
+
+/** Is a message of no more use at `nowMs` of the clock by which it expires? */
+export function isExpired(expiresAtMs: number | undefined, nowMs: number): boolean {
+  return expiresAtMs !== undefined && nowMs >= expiresAtMs;
+}
+
+/** The message with its expiry told by another machine's clock, which is `aheadMs` ahead of ours. */
+export function moveExpiry(message: Message, aheadMs: number): Message {
+  if (message.expiresAtMs === undefined) return message;
+  return { ...message, expiresAtMs: wholeMs(message.expiresAtMs + aheadMs) };
+}
+
+function isMessage(first: number): boolean {
+  return (first & 0x0f) === KIND_MESSAGE && ((first >> QOS_SHIFT) & 0x03) !== 3;
+}
+
 function decodeMessage(first: number, reader: ByteReader): Message {
-  const qos = (first >> QOS_SHIFT) & 0x03;
-  if (qos === 3 || first > 0x7f) {
-    throw new SluiceError("FRAME_INVALID", `begins with ${first}, which no record does`);
-  }
+  const qos = ((first >> QOS_SHIFT) & 0x03) as Qos;
   const takenAtMs = reader.varint();
-  const topic = text(reader.take(reader.varint()));
+  const extras = (first & EXTRAS_BIT) === 0 ? {} : decodeExtras(reader);
+  const topic = readText(reader.take(reader.varint()));
   const payload = reader.take(reader.left);
-  return { topic, payload, qos: qos as Qos, retain: (first & RETAIN_BIT) !== 0, takenAtMs };
+  return { topic, payload, qos, retain: (first & RETAIN_BIT) !== 0, takenAtMs, ...extras };
+}
+
+type Extras = Pick<Message, "expiresAtMs" | "publisher" | "properties">;
+
+function decodeExtras(reader: ByteReader): Extras {
+  const flags = readFlags(reader);
+  const extras: { -readonly [Name in keyof Extras]: Extras[Name] } = {};
+  if (flags & EXTRA.expiry) extras.expiresAtMs = reader.varint();
+  if (flags & EXTRA.publisher) extras.publisher = readText(reader.take(reader.varint()));
+  if (flags & EXTRA.properties) extras.properties = reader.take(reader.varint());
+  return extras;
+}
+
+function readFlags(reader: ByteReader): number {
+  const flags = reader.byte();
+  if (flags === 0 || flags > EXTRAS_MOST) {
+    throw new SluiceError("FRAME_INVALID", `announces extras by ${flags}, which no record does`);
+  }
+  return flags;
 }
 
 function decodeGap(reader: ByteReader): GapRecord {
@@ -94,10 +195,11 @@ function decodeGap(reader: ByteReader): GapRecord {
   if (gap.from < 1 || gap.to < gap.from || gap.count > gap.to - gap.from + 1) {
     throw new SluiceError("FRAME_INVALID", `gap of ${gap.count} in ${gap.from}..${gap.to}`);
   }
-  return { ...gap, reason: text(reader.take(reader.left)) };
+  return { ...gap, reason: readText(reader.take(reader.left)) };
 }
 
-function text(bytes: Uint8Array): string {
+/** Reads UTF-8. @throws SluiceError FRAME_INVALID when it is ill-formed. */
+export function readText(bytes: Uint8Array): string {
   try {
     return decoder.decode(bytes);
   } catch (cause) {

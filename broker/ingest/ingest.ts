@@ -9,6 +9,7 @@ import { encodeMessage, type Message } from "#contract/message";
 import type { GatewayStatus, IngestStatus } from "#contract/status";
 import { parseCommandTopic } from "#contract/topics";
 import { backoffMs, wait } from "#runtime/backoff";
+import { steadyNowMs } from "#runtime/clock";
 import type { Log } from "#runtime/log";
 import type { Metrics } from "#runtime/metrics";
 import { askRedis, createRedis } from "#runtime/redis";
@@ -102,7 +103,9 @@ export class Ingest {
       throw new SluiceError("TOPIC_INVALID", `${message.topic} is not to/<gateway>/<topic>`);
     }
     if (!this.#landing) throw new SluiceError("CLOUD_UNREACHABLE", this.#why ?? "no landing");
-    const record = encodeMessage({ ...message, topic: command.topic });
+    // No Local is about the cluster's own clients: the publisher's name means somebody else there.
+    const { publisher: _, ...unnamed } = message;
+    const record = encodeMessage({ ...unnamed, topic: command.topic });
     await this.#landing.command(command.gateway, record, this.#options.settings.commands_max);
   }
 
@@ -181,6 +184,7 @@ export class Ingest {
         return saveCheckpoint(this.#cluster, this.#node, gateway, cursor, lane, position);
       },
       bury: (entry, reason) => this.#bury(entry, reason),
+      clock: steadyNowMs,
       log: this.#options.log,
       count: this.#count,
     });

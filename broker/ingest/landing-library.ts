@@ -27,7 +27,7 @@ local function seen(pos)
     '${POS_FIELDS.left}', '')
 end
 
--- KEYS up pos, ARGV lane epoch prev last frame
+-- KEYS up pos, ARGV lane epoch prev last frame [sent_ms]
 local function append(keys, args)
   local lane, epoch = args[1], tonumber(args[2])
   local prev, last = tonumber(args[3]), tonumber(args[4])
@@ -37,8 +37,12 @@ local function append(keys, args)
   if epoch > stored_epoch then stored = 0 end
   if last <= stored then return {'DUP', text(epoch), text(stored)} end
   if prev ~= stored then return {'GAP', text(epoch), text(stored)} end
-  redis.call('XADD', keys[1], '*', '${ENTRY_FIELDS.lane}', lane,
-    '${ENTRY_FIELDS.epoch}', text(epoch), '${ENTRY_FIELDS.frame}', args[5])
+  local fields = {'${ENTRY_FIELDS.lane}', lane,
+    '${ENTRY_FIELDS.epoch}', text(epoch), '${ENTRY_FIELDS.frame}', args[5]}
+  if args[6] then
+    fields[7], fields[8] = '${ENTRY_FIELDS.sentMs}', args[6]
+  end
+  redis.call('XADD', keys[1], '*', unpack(fields))
   redis.call('HSET', keys[2], '${POS_FIELDS.lanePrefix}' .. lane, text(epoch) .. ':' .. text(last))
   return {'OK', text(epoch), text(last)}
 end

@@ -9,6 +9,7 @@ import {
   LANDING_FUNCTIONS,
   landingKeys,
   POS_FIELDS,
+  parseSentMs,
 } from "#contract/landing";
 import { askRedis, openRedis } from "#runtime/redis";
 import type { RedisSettings } from "#runtime/settings-schema";
@@ -20,10 +21,12 @@ const SCAN_COUNT = 1_000;
 
 export interface LandingEntry {
   readonly gateway: string;
-  /** Stream id. */
+  /** Stream id: begins with the landing's clock in milliseconds. */
   readonly id: string;
   readonly lane: string;
   readonly epoch: number;
+  /** The gateway's steady clock when it sent the frame; undefined from one that does not tell. */
+  readonly sentMs: number | undefined;
   readonly frame: Uint8Array;
 }
 
@@ -180,6 +183,7 @@ function entryOf(gateway: string, id: Buffer, fields: Buffer[]): LandingEntry {
     id: id.toString(),
     lane: field(ENTRY_FIELDS.lane).toString(),
     epoch: Number(field(ENTRY_FIELDS.epoch).toString()),
+    sentMs: parseSentMs(field(ENTRY_FIELDS.sentMs).toString()),
     frame: field(ENTRY_FIELDS.frame),
   };
 }

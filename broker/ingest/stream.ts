@@ -1,12 +1,12 @@
 // stream: one gateway's frames on their way into the cluster, each record once and in order.
 // Path: landing → [stream] → bus. Touches: what it is given.
 
-import { reasonOf, SluiceError } from "#contract/errors";
+import { SluiceError } from "#contract/errors";
 import { decodeFrame, type Sequenced } from "#contract/frame";
-import type { Message } from "#contract/message";
-import { assertTopicName, cloudTopic } from "#contract/topics";
+import { GAP_REASON_EXPIRED, type GapRecord, isExpired, type Message } from "#contract/message";
 import type { Log } from "#runtime/log";
 import type { Metrics } from "#runtime/metrics";
+import { bridgedMessage, type Origin, originOf } from "./bridge.ts";
 import type { Checkpoint, LanePosition } from "./checkpoints.ts";
 import { isOlderId, type LandingEntry } from "./landing.ts";
 
@@ -19,6 +19,8 @@ export interface StreamOptions {
   readonly save: (cursor: string, lane: string, position: LanePosition) => Promise<boolean>;
   /** Keeps what can never be delivered, with the reason, for a person to look at. */
   readonly bury: (entry: LandingEntry, reason: string) => Promise<void>;
+  /** The steady clock by which the cluster's messages expire, in milliseconds. */
+  readonly clock: () => number;
   readonly log: Log;
   readonly count: StreamCounters;
 }
@@ -33,6 +35,10 @@ export function streamCounters(metrics: Metrics) {
       "Messages that the cluster had already.",
     ),
     gaps: metrics.counter("sluice_ingest_gaps_total", "Messages that gap records stand for."),
+    expired: metrics.counter(
+      "sluice_ingest_expired_total",
+      "Messages that expired on the gateway, or before the cluster took them.",
+    ),
     lost: metrics.counter("sluice_ingest_lost_total", "Messages that the landing does not have."),
     buried: metrics.counter(
       "sluice_ingest_dead_letters_total",
@@ -46,6 +52,13 @@ export function streamCounters(metrics: Metrics) {
  * and what was read already is void; or another node owns the gateway now.
  */
 export type Taken = "taken" | "again" | "gone";
+
+/** An entry that can be read. */
+interface Readable {
+  readonly entry: LandingEntry;
+  readonly origin: Origin;
+  readonly records: readonly Sequenced[];
+}
 
 /**
  * The sequence numbers say what is new: what the checkpoint covers is a repeat (the landing was
@@ -80,19 +93,19 @@ export class Stream {
   }
 
   async take(entry: LandingEntry): Promise<Taken> {
-    const records = this.#decode(entry);
-    if (typeof records === "string") {
-      await this.#bury(entry, records);
+    const readable = this.#decode(entry);
+    if (typeof readable === "string") {
+      await this.#bury(entry, readable);
       this.#cursor = entry.id;
       return "taken";
     }
     const held = this.#lanes.get(entry.lane);
     const isOldEpoch = held !== undefined && entry.epoch < held.epoch;
-    const first = records[0]?.first ?? 1;
+    const first = readable.records[0]?.first ?? 1;
     const expected = this.#expected(entry, first);
     if (!isOldEpoch && first > expected && this.#rereads()) return "again";
     if (!isOldEpoch && first > expected) this.#reportLost(entry, expected, first);
-    const last = isOldEpoch ? 0 : await this.#deliverAll(entry, records, expected);
+    const last = isOldEpoch ? 0 : await this.#deliverAll(readable, expected);
     this.#cursor = entry.id;
     if (last === 0) return "taken";
     const position = { epoch: entry.epoch, seq: last };
@@ -101,10 +114,10 @@ export class Stream {
     return (await this.#options.save(entry.id, entry.lane, position)) ? "taken" : "gone";
   }
 
-  #decode(entry: LandingEntry): Sequenced[] | string {
+  #decode(entry: LandingEntry): Readable | string {
     try {
       if (!entry.lane || !Number.isSafeInteger(entry.epoch)) return "entry without lane or epoch";
-      return decodeFrame(entry.frame);
+      return { entry, origin: originOf(entry), records: decodeFrame(entry.frame) };
     } catch (fault) {
       if (!(fault instanceof SluiceError)) throw fault;
       return fault.message;
@@ -127,37 +140,50 @@ export class Stream {
   }
 
   /** Delivers what is new of the frame; returns the last sequence, 0 when nothing was new. */
-  async #deliverAll(entry: LandingEntry, records: Sequenced[], expected: number): Promise<number> {
+  async #deliverAll(readable: Readable, expected: number): Promise<number> {
     let newest = 0;
-    for (const sequenced of records) {
-      if (sequenced.last < expected) {
+    for (const { first, last, record } of readable.records) {
+      if (last < expected) {
         this.#options.count.repeats();
         continue;
       }
-      await this.#deliver(entry, sequenced, expected);
-      newest = sequenced.last;
+      if (record.kind === "gap") this.#passGap(readable.entry, record.gap, expected);
+      else await this.#deliver(readable, first, record.message);
+      newest = last;
     }
     return newest;
   }
 
-  async #deliver(entry: LandingEntry, { first, record }: Sequenced, expected: number) {
+  #passGap(entry: LandingEntry, gap: GapRecord, expected: number): void {
     const { gateway, log, count } = this.#options;
-    if (record.kind === "gap") {
-      // Of what a rewind reports as lost, the cluster may have taken a part before.
-      const missing = Math.min(record.gap.count, record.gap.to - Math.max(first, expected) + 1);
+    // Of what a rewind reports as lost, the cluster may have taken a part before.
+    const missing = Math.min(gap.count, gap.to - Math.max(gap.from, expected) + 1);
+    const about = { gateway, lane: entry.lane, ...gap, missing };
+    if (gap.reason === GAP_REASON_EXPIRED) {
+      count.expired({ gateway }, missing);
+      log.debug(about, "expired on the gateway");
+    } else {
       count.gaps({ gateway }, missing);
-      log.warn({ gateway, lane: entry.lane, ...record.gap, missing }, "gap record");
-      return;
+      log.warn(about, "gap record");
     }
-    const { message } = record;
-    const topic = cloudTopic(gateway, message.topic);
+  }
+
+  async #deliver({ entry, origin }: Readable, sequence: number, message: Message): Promise<void> {
+    const { gateway, clock, deliver, log, count } = this.#options;
+    let bridged: Message;
     try {
-      assertTopicName(topic);
+      bridged = bridgedMessage(origin, sequence, message);
     } catch (fault) {
-      await this.#bury(entry, reasonOf(fault));
+      if (!(fault instanceof SluiceError)) throw fault;
+      await this.#bury(entry, fault.message);
       return;
     }
-    await this.#options.deliver({ ...message, topic });
+    if (isExpired(bridged.expiresAtMs, clock())) {
+      count.expired({ gateway });
+      log.debug({ gateway, lane: entry.lane, sequence }, "expired on its way");
+      return;
+    }
+    await deliver(bridged);
     count.messages();
     this.#messages += 1;
   }

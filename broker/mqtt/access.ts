@@ -1,15 +1,15 @@
 // access: who may connect: anonymous by address, users by password, devices by certificate.
-// Path: session → [access] → custody. Touches: the users that it is given.
+// Path: session → [access] → custody. Touches: the users file, through what opens it.
 
+import { SluiceError } from "#contract/errors";
 import { isLoopback } from "#runtime/address";
 import type { Log } from "#runtime/log";
 import type { Metrics } from "#runtime/metrics";
+import { printable } from "#runtime/printable";
 import type { Settings } from "#runtime/settings-schema";
-
-/** CONNACK return codes (MQTT 3.1.1 table 3.1). */
-export const RETURN_CODE = { unavailable: 3, badLogin: 4, notAuthorized: 5 } as const;
-
-export type Refusal = (typeof RETURN_CODE)[keyof typeof RETURN_CODE];
+import { RefusalLog } from "./refusal-log.ts";
+import { type ClientRights, type Identity, Rights } from "./rights.ts";
+import { REASON } from "./wire/reason-codes.ts";
 
 export interface AccessPeer {
   /** undefined on a unix socket */
@@ -18,65 +18,132 @@ export interface AccessPeer {
 }
 
 export interface Login {
+  /** As in CONNECT, so perhaps empty. */
+  readonly clientId: string;
   readonly username: string | undefined;
   readonly password: Uint8Array | undefined;
 }
 
+/** What knows passwords; it rejects with ACCESS_DENIED when too many wait for its answer. */
+export interface UserCheck {
+  verify(name: string, password: Uint8Array): Promise<boolean>;
+}
+
 export interface AccessOptions {
-  readonly anonymous: Settings["access"]["anonymous"];
-  readonly users: { verify(name: string, password: Uint8Array): Promise<boolean> };
+  readonly settings: Settings["access"];
+  /** @throws SluiceError SETTINGS_INVALID when the users file is broken. */
+  readonly openUsers: (path: string) => UserCheck;
   readonly log: Log;
   readonly metrics: Metrics;
 }
 
-const LOG_EVERY_MS = 1_000;
+/** How much of a name, which may have 64 KB, a log line shows. */
+const NAME_SHOWN_MAX = 64;
 
-/** Decides on one CONNECT. */
+const NO_PASSWORD = new Uint8Array();
+
+/** Decides on each CONNECT, and what its client may do then. */
 export class Access {
   readonly #options: AccessOptions;
   readonly #count: (labels: { reason: string }) => void;
-  #loggedAtMs = Number.NEGATIVE_INFINITY;
-  #unlogged = 0;
+  readonly #refusals: RefusalLog;
+  #settings: Settings["access"];
+  #users: UserCheck;
+  #rights: Rights;
 
+  /** @throws SluiceError SETTINGS_INVALID when the users file is broken. */
   constructor(options: AccessOptions) {
+    const { settings, openUsers, log, metrics } = options;
     this.#options = options;
-    this.#count = options.metrics.counter(
+    this.#settings = settings;
+    this.#users = openUsers(settings.users_file);
+    this.#rights = new Rights(settings.rights);
+    this.#refusals = new RefusalLog(log, "CONNECT refused");
+    this.#count = metrics.counter(
       "sluice_connects_refused_total",
       "CONNECT packets that were refused, by reason.",
     );
   }
 
-  /** undefined: welcome; otherwise the return code of the CONNACK. */
-  async refusalOf(peer: AccessPeer, login: Login): Promise<Refusal | undefined> {
-    if (login.username !== undefined) {
-      const isKnown = await this.#options.users.verify(
-        login.username,
-        login.password ?? new Uint8Array(),
-      );
-      return isKnown ? undefined : this.#refuse(peer, login, RETURN_CODE.badLogin, "bad login");
+  /** Another broker that a client may be told of (MQTT 5.0 §4.11). */
+  get serverReference(): string | undefined {
+    return this.#settings.server_reference;
+  }
+
+  /**
+   * undefined: welcome; otherwise the reason code of the CONNACK (MQTT 5.0 §3.2.2.2). What it
+   * refuses it has counted and logged. May take as long as many hashes do: mind the deadline.
+   */
+  async refusalOf(peer: AccessPeer, login: Login): Promise<number | undefined> {
+    const { username, password } = login;
+    if (username !== undefined) {
+      return this.#refusalOfUser(peer, login, username, password ?? NO_PASSWORD);
+    }
+    // MQTT 5.0 §3.1.2.9 allows a password alone, which is nobody's here.
+    if (password !== undefined) {
+      return this.#refuse(peer, login, "bad login", REASON.badUserNameOrPassword);
     }
     // The TLS handshake has proved who this is.
     if (peer.certificateName !== undefined || this.#welcomesAnonymous(peer)) return undefined;
-    return this.#refuse(peer, login, RETURN_CODE.notAuthorized, "anonymous");
+    return this.#refuse(peer, login, "anonymous", REASON.notAuthorized);
+  }
+
+  /** Counts and logs a refusal on any ground; `reason` is one of few words, as "will". */
+  refused(peer: AccessPeer, { clientId, username }: Login, reason: string): void {
+    this.#count({ reason });
+    this.#refusals.tell(reason, peer, { clientId: shown(clientId), username: shown(username) });
+  }
+
+  /** What the client may do by the settings of now: ask again after a reload. */
+  rightsOf(identity: Identity): ClientRights {
+    return this.#rights.of(identity);
+  }
+
+  /**
+   * Reads the users file; the function returned makes the settings count. Who is connected stays,
+   * with rights to ask for again. @throws SluiceError SETTINGS_INVALID, with nothing changed.
+   */
+  prepare(settings: Settings["access"]): () => void {
+    const users = this.#options.openUsers(settings.users_file);
+    const rights = new Rights(settings.rights);
+    return () => {
+      // The same file is followed already, and who has proved a password is remembered there.
+      if (settings.users_file !== this.#settings.users_file) this.#users = users;
+      this.#settings = settings;
+      this.#rights = rights;
+    };
+  }
+
+  async #refusalOfUser(
+    peer: AccessPeer,
+    login: Login,
+    username: string,
+    password: Uint8Array,
+  ): Promise<number | undefined> {
+    try {
+      if (await this.#users.verify(username, password)) return undefined;
+      return this.#refuse(peer, login, "bad login", REASON.badUserNameOrPassword);
+    } catch (fault) {
+      if (!(fault instanceof SluiceError) || fault.code !== "ACCESS_DENIED") throw fault;
+      return this.#refuse(peer, login, "busy", REASON.serverBusy);
+    }
   }
 
   #welcomesAnonymous({ ip }: AccessPeer): boolean {
-    if (this.#options.anonymous === "loopback") return ip === undefined || isLoopback(ip);
-    return this.#options.anonymous === "all";
+    const { anonymous } = this.#settings;
+    if (anonymous === "loopback") return ip === undefined || isLoopback(ip);
+    return anonymous === "all";
   }
 
-  #refuse(peer: AccessPeer, login: Login, code: Refusal, reason: string): Refusal {
-    this.#count({ reason });
-    const nowMs = performance.now();
-    if (nowMs - this.#loggedAtMs < LOG_EVERY_MS) {
-      this.#unlogged += 1;
-    } else {
-      const { ip } = peer;
-      const { username } = login;
-      this.#options.log.warn({ ip, username, reason, unlogged: this.#unlogged }, "CONNECT refused");
-      this.#loggedAtMs = nowMs;
-      this.#unlogged = 0;
-    }
+  #refuse(peer: AccessPeer, login: Login, reason: string, code: number): number {
+    this.refused(peer, login, reason);
     return code;
   }
+}
+
+/** A name from outside, as a log may show it. */
+function shown(name: string | undefined): string | undefined {
+  if (name === undefined) return undefined;
+  const isLong = name.length > NAME_SHOWN_MAX;
+  return printable(name.slice(0, NAME_SHOWN_MAX)) + (isLong ? "…" : "");
 }

@@ -12,6 +12,10 @@ import type { ListenerSettings } from "#runtime/settings-schema";
 /** Silence after which the kernel asks whether a TCP peer is still there. */
 const KEEPALIVE_AFTER_MS = 60_000;
 
+/** Clients that come at once, after a power cut or a restart, wait in the kernel; Linux cuts this to
+ * net.core.somaxconn, where it is as many by default. */
+const BACKLOG_MAX = 4_096;
+
 /** Who may connect to a unix socket: its owner and its group. */
 const SOCKET_MODE = 0o660;
 
@@ -28,7 +32,7 @@ export async function listen(
   const address = parseAddress(text);
   try {
     if ("path" in address) await removeStaleSocket(address.path);
-    server.listen(address);
+    server.listen({ ...address, backlog: BACKLOG_MAX });
     await once(server, "listening");
     if ("path" in address) chmodSync(address.path, SOCKET_MODE);
   } catch (cause) {

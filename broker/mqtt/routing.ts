@@ -1,142 +1,295 @@
-// routing: Aedes with the order of publications kept.
-// Path: session → custody → [routing] → local subscribers. Touches: persistence and emitter.
+// routing: from custody to the sessions of every broker, in the order of each publisher.
+// Path: session → custody → [routing] → Aedes → the sessions here. Touches: Aedes.
 
-import { Readable } from "node:stream";
-import { Aedes, type AedesOptions, type Client, type PublishPacket } from "aedes";
-import AedesPacket from "aedes-packet";
-import { reasonOf, SluiceError } from "#contract/errors";
-import { filterMatches, TOPIC_LIMITS } from "#contract/topics";
-import type {
-  AedesInternals,
-  Done,
-  PacketConstructor,
-  Persistence,
-  RoutedPacket,
-} from "./aedes-internals.ts";
+import type { Aedes, PublishPacket } from "aedes";
+import { SluiceError } from "#contract/errors";
+import type { Message, Qos } from "#contract/message";
+import type { Custody, QueueTarget, StoredSession, Taking } from "#contract/session";
+import { Publication } from "./publication.ts";
+import type { Entitled, Grant, Subscriber, Subscriptions } from "./subscriptions.ts";
 
-const WILDCARD_FIRST = /^[+#]/;
-
-const Packet = AedesPacket as unknown as PacketConstructor;
-
-export interface RoutingOptions extends AedesOptions {
-  readonly persistence: object;
-  readonly isFilterRefused: (client: Client, filter: string) => boolean;
+/** The messages of one publisher, kept in order: settles when its last one was emitted or refused. */
+export interface Order {
+  last: Promise<void> | undefined;
 }
 
-/**
- * Stores what must be kept (retained messages, queues of persistent sessions), then emits, in the
- * order in which publish() was called. Aedes emits each message as soon as its own storing ends, so
- * that one with nothing to store overtakes its predecessor (upstream #955, #994).
- */
-export class Routing extends Aedes {
-  /** Settles when every message before has been emitted. */
-  #emitted: Promise<void> = Promise.resolve();
-  /** The newest store of a retained message by topic; the next one on that topic waits for it. */
-  readonly #retaining = new Map<string, Promise<void>>();
+/** What brokers of one cluster tell each other beside messages. */
+export type Notice =
+  | {
+      readonly kind: "connect";
+      readonly clientId: string;
+      readonly token: string;
+      readonly clean: boolean;
+    }
+  /** A session that is kept, or that is a member of a shared subscription. */
+  | { readonly kind: "session"; readonly session: StoredSession }
+  | { readonly kind: "ended"; readonly clientId: string }
+  /** The will of a client that went to another broker has been seen to. */
+  | { readonly kind: "released"; readonly clientId: string }
+  | { readonly kind: "born" };
+
+/** A message on the bus: for whom it is in custody, and who of each shared subscription gets it. */
+interface Envelope {
+  readonly message: Message;
+  readonly queued: readonly string[];
+  readonly chosen: readonly Chosen[];
+}
+
+interface Chosen {
+  readonly key: string;
+  readonly clientId: string;
+}
+
+/** A subscriber that messages can be handed to. */
+export interface Recipient extends Subscriber {
+  deliver(publication: Publication, grant: Grant<Recipient>, shared?: string): void;
+}
+
+export interface RoutingOptions {
+  readonly aedes: Aedes;
+  readonly subscriptions: Subscriptions<Recipient>;
+  readonly custody: Custody;
+  /** Every retained message as it is routed, to be kept for later subscriptions. */
+  readonly retain: (message: Message) => void;
+  readonly noticed: (notice: Notice, brokerId: string) => void;
+  /** A broker lives. */
+  readonly heard: (brokerId: string) => void;
+  readonly failed: (fault: unknown) => void;
+}
+
+const NOBODY: readonly never[] = [];
+const EMPTY = Buffer.alloc(0);
+const NOTICE_TOPIC_END = "/sluice";
+
+/** Aedes' `properties` travel with a packet as they are: by reference here, as msgpack in a cluster. */
+type BusPacket = { topic: string; properties?: { envelope?: Envelope; notice?: Notice } };
+
+export class Routing {
+  readonly #options: RoutingOptions;
+  readonly #aedes: Aedes;
 
   constructor(options: RoutingOptions) {
-    hideDollarTopics(options.persistence as Persistence);
-    storeGrantedOnly(options.persistence as Persistence, options.isFilterRefused);
-    super({ ...options, maxTopicLevels: TOPIC_LIMITS.levelsMax });
+    this.#options = options;
+    this.#aedes = options.aedes;
   }
 
-  override publish(packet: PublishPacket, client: Client | Done | null, done?: Done): void {
-    const sender = typeof client === "function" ? undefined : (client ?? undefined);
-    const finish = typeof client === "function" ? client : done;
-    this.#route(new Packet(packet, this), sender).then(
-      () => finish?.(),
-      (cause) => finish?.(cause),
+  /** From here on messages and notices of every broker arrive. */
+  async listen(): Promise<void> {
+    await new Promise<void>((resolve) =>
+      this.#aedes.subscribe(
+        "#",
+        (packet, done) => {
+          done();
+          this.#arrived(packet as unknown as BusPacket);
+        },
+        resolve,
+      ),
     );
   }
 
-  get #internals(): AedesInternals {
-    return this as unknown as AedesInternals;
+  /**
+   * Takes the message into custody and hands it to all brokers. undefined: done already; otherwise
+   * resolves when it is done. Emissions of one order never overtake each other.
+   * @throws what custody throws.
+   */
+  publish(
+    message: Message,
+    order: Order,
+    incoming?: Taking["incoming"],
+  ): Promise<void> | undefined {
+    const { subscriptions, custody } = this.#options;
+    const entitled = subscriptions.entitled(message.topic);
+    const chosen = entitled.groups.length === 0 ? NOBODY : choose(entitled, message);
+    const queues = this.#queuesOf(message, entitled, chosen);
+    const taken = custody.take(incoming ? { message, queues, incoming } : { message, queues });
+    const queued = queues.length === 0 ? NOBODY : queues.map(({ clientId }) => clientId);
+    const picked = chosen.map(({ key, grant }) => ({ key, clientId: grant.subscriber.clientId }));
+    const envelope = { message, queued, chosen: picked };
+    if (taken === undefined && order.last === undefined) return this.#emit(envelope);
+    return this.#emitInTurn(envelope, order, taken);
   }
 
-  async #route(packet: RoutedPacket, sender: Client | undefined): Promise<void> {
-    if (sender) packet.clientId = sender.id;
-    const before = this.#emitted;
+  /** One message for another member of a shared subscription: the one it was for is gone. */
+  async redispatch(
+    message: Message,
+    qos: 1 | 2,
+    key: string,
+    except: Subscriber,
+  ): Promise<boolean> {
+    const grant = this.#options.subscriptions.group(key)?.choose(message.topic, except);
+    if (!grant?.subscriber.isConnected) return false;
+    const { subscriber } = grant;
+    const lowered = { ...message, qos };
+    const queues = subscriber.isKept ? targetsOf(lowered, grant, key) : NOBODY;
+    await this.#options.custody.queue(lowered, queues);
+    const chosen = [{ key, clientId: subscriber.clientId }];
+    await this.#emit({ message: lowered, queued: [subscriber.clientId], chosen });
+    return true;
+  }
+
+  /** Tells all brokers, this one too; resolves when it is on its way to them. */
+  async notify(notice: Notice): Promise<void> {
+    await this.#send(`$SYS/${this.#aedes.id}${NOTICE_TOPIC_END}`, { notice });
+  }
+
+  async #emitInTurn(
+    envelope: Envelope,
+    order: Order,
+    taken: Promise<void> | undefined,
+  ): Promise<void> {
+    const before = order.last;
     const turn = Promise.withResolvers<void>();
-    this.#emitted = turn.promise;
+    order.last = turn.promise;
     let emission: Promise<void> | undefined;
     try {
-      await this.#store(packet);
+      await taken;
       await before;
-      emission = this.#emit(packet);
+      emission = this.#emit(envelope);
+    } catch (fault) {
+      await before;
+      throw fault;
     } finally {
-      // What could not be stored is not emitted, and must not hold up what follows.
-      before.then(turn.resolve);
+      if (order.last === turn.promise) order.last = undefined;
+      turn.resolve();
     }
     await emission;
-    this.emit("publish", packet, sender ?? null);
   }
 
-  async #store(packet: RoutedPacket): Promise<void> {
-    try {
-      // Side by side, so that messages take equally long and stores keep their order.
-      await Promise.all([
-        packet.retain ? this.#retain(packet) : undefined,
-        packet.qos > 0 ? this.#enqueue(packet) : undefined,
-      ]);
-    } catch (cause) {
-      const message = `a message on ${packet.topic} cannot be stored: ${reasonOf(cause)}`;
-      throw new SluiceError("STORE_FAILED", message, { cause });
+  #queuesOf(
+    message: Message,
+    entitled: Entitled<Recipient>,
+    chosen: readonly { key: string; grant: Grant<Recipient> }[],
+  ): readonly QueueTarget[] {
+    if (message.qos === 0) return NOBODY;
+    if (!entitled.hasKept && chosen.length === 0) return NOBODY;
+    const targets: QueueTarget[] = [];
+    for (const all of entitled.grants) {
+      if (!all.subscriber.isKept) continue;
+      const grant = forPublisher(all, message);
+      if (grant) targets.push(...targetsOf(message, grant));
     }
+    for (const { key, grant } of chosen) {
+      if (grant.subscriber.isKept) targets.push(...targetsOf(message, grant, key));
+    }
+    return targets;
   }
 
-  async #retain(packet: RoutedPacket): Promise<void> {
-    const before = this.#retaining.get(packet.topic);
-    const storing = (before ?? Promise.resolve())
-      .catch(() => {})
-      .then(() => this.#internals.persistence.storeRetained(packet));
-    this.#retaining.set(packet.topic, storing);
-    await storing.finally(() => {
-      if (this.#retaining.get(packet.topic) === storing) this.#retaining.delete(packet.topic);
+  #emit(envelope: Envelope): Promise<void> | undefined {
+    return this.#send(envelope.message.topic, { envelope });
+  }
+
+  #send(topic: string, properties: BusPacket["properties"]): Promise<void> | undefined {
+    const packet = {
+      cmd: "publish",
+      topic,
+      payload: EMPTY,
+      qos: 0,
+      retain: false,
+      dup: false,
+      properties,
+    } as PublishPacket;
+    let isDone = false;
+    let failure: Error | undefined;
+    let settle: (() => void) | undefined;
+    this.#aedes.publish(packet, (cause) => {
+      isDone = true;
+      failure = cause ?? undefined;
+      settle?.();
     });
-  }
-
-  async #enqueue(packet: RoutedPacket): Promise<void> {
-    const { persistence } = this.#internals;
-    const subscribers = await persistence.subscriptionsByTopic(packet.topic);
-    // A wildcard at the front of a filter does not select $-topics [MQTT-4.7.2-1].
-    const entitled = packet.topic.startsWith("$")
-      ? subscribers.filter(({ topic }) => !WILDCARD_FIRST.test(topic))
-      : subscribers;
-    await persistence.outgoingEnqueueCombi(entitled, packet);
-  }
-
-  #emit(packet: RoutedPacket): Promise<void> {
+    if (isDone && !failure) return undefined;
     return new Promise((resolve, reject) => {
-      this.#internals.mq.emit(packet, (cause?: Error | null) =>
-        cause ? reject(cause) : resolve(),
-      );
+      settle = () => (failure ? reject(asUnreachable(failure)) : resolve());
+      if (isDone) settle();
     });
+  }
+
+  #arrived({ topic, properties }: BusPacket): void {
+    try {
+      if (properties?.envelope) this.#deliver(properties.envelope);
+      else if (properties?.notice && topic.endsWith(NOTICE_TOPIC_END)) {
+        this.#options.noticed(properties.notice, brokerIn(topic));
+      } else if (topic.startsWith("$SYS/") && topic.endsWith("/heartbeat")) {
+        this.#options.heard(brokerIn(topic));
+      }
+    } catch (fault) {
+      this.#options.failed(fault);
+    }
+  }
+
+  #deliver({ message, queued, chosen }: Envelope): void {
+    const { subscriptions, retain } = this.#options;
+    if (message.retain) retain(message);
+    const { grants } = subscriptions.entitled(message.topic);
+    if (grants.length === 0 && chosen.length === 0) return;
+    const publication = new Publication(message);
+    for (const all of grants) {
+      const grant = forPublisher(all, message);
+      if (grant?.subscriber.isHere) this.#handOver(publication, grant, queued);
+    }
+    for (const { key, clientId } of chosen) {
+      const grant = subscriptions.group(key)?.grantOf(clientId);
+      if (grant?.subscriber.isHere) this.#handOver(publication, grant, queued, key);
+    }
+  }
+
+  #handOver(
+    publication: Publication,
+    grant: Grant<Recipient>,
+    queued: readonly string[],
+    shared?: string,
+  ): void {
+    const { subscriber, qos } = grant;
+    const { message } = publication;
+    const isQueued = !subscriber.isKept || qos === 0 || message.qos === 0;
+    if (isQueued || queued.includes(subscriber.clientId)) {
+      subscriber.deliver(publication, grant, shared);
+      return;
+    }
+    // The broker that it came in by did not know of this subscription yet.
+    const queues = targetsOf(message, grant, shared);
+    Promise.resolve(this.#options.custody.queue(message, queues)).then(
+      () => subscriber.deliver(publication, grant, shared),
+      (fault) => this.#options.failed(fault),
+    );
   }
 }
 
-/** Retained $-topics are not for filters with a wildcard at the front [MQTT-4.7.2-1]. */
-function hideDollarTopics(persistence: Persistence): void {
-  const read = persistence.createRetainedStreamCombi.bind(persistence);
-  persistence.createRetainedStreamCombi = (filters) => {
-    const named = filters.filter((filter) => !WILDCARD_FIRST.test(filter));
-    async function* visible() {
-      for await (const packet of read(filters)) {
-        const isNamed = () => named.some((filter) => filterMatches(filter, packet.topic));
-        if (!packet.topic.startsWith("$") || isNamed()) yield packet;
-      }
-    }
-    return Readable.from(visible());
-  };
+/** A publisher's own messages come back only by subscriptions without No Local [MQTT-3.8.3-3]. */
+function forPublisher(
+  grant: Grant<Recipient>,
+  { publisher }: Message,
+): Grant<Recipient> | undefined {
+  return publisher !== undefined && publisher === grant.subscriber.clientId ? grant.ofOwn : grant;
 }
 
-/** Aedes stores all filters of a SUBSCRIBE, those too that it has just refused. */
-function storeGrantedOnly(
-  persistence: Persistence,
-  isRefused: RoutingOptions["isFilterRefused"],
-): void {
-  const add = persistence.addSubscriptions.bind(persistence);
-  persistence.addSubscriptions = async (client, subscriptions) => {
-    const granted = subscriptions.filter(({ topic }) => !isRefused(client, topic));
-    if (granted.length > 0) await add(client, granted);
-  };
+function choose(
+  { groups }: Entitled<Recipient>,
+  { topic }: Message,
+): { key: string; grant: Grant<Recipient> }[] {
+  return groups.flatMap((group) => {
+    const grant = group.choose(topic);
+    return grant ? [{ key: group.key, grant }] : [];
+  });
+}
+
+function targetsOf(message: Message, grant: Grant<Recipient>, shared?: string): QueueTarget[] {
+  // The lesser of the two [MQTT-3.8.4-8].
+  const qos = Math.min(message.qos, grant.qos) as Qos;
+  if (qos === 0) return [];
+  const { clientId } = grant.subscriber;
+  const retain = message.retain && grant.retainAsPublished;
+  const target = { clientId, qos, retain, subscriptionIds: grant.ids };
+  return [shared === undefined ? target : { ...target, shared }];
+}
+
+/** The broker that speaks on `$SYS/<broker>/…`. */
+function brokerIn(topic: string): string {
+  return topic.split("/")[1] ?? "";
+}
+
+function asUnreachable(cause: Error): SluiceError {
+  if (cause instanceof SluiceError) return cause;
+  return new SluiceError("CLOUD_UNREACHABLE", `the bus refuses a message: ${cause.message}`, {
+    cause,
+  });
 }

@@ -6,6 +6,7 @@ import { createServer } from "node:http";
 import { Duplex } from "node:stream";
 import { type RawData, type WebSocket, WebSocketServer } from "ws";
 import { reasonOf } from "#contract/errors";
+import { printable } from "#runtime/printable";
 
 export interface WebSocketLimits {
   readonly packet_bytes_max: number;
@@ -15,7 +16,7 @@ export interface WebSocketLimits {
 /** What becomes of one connection: a stream, or the reason why not. */
 export interface Upgrade {
   readonly opened: (stream: Duplex) => void;
-  readonly refused: (why: string) => void;
+  readonly refused: (reason: "origin" | "websocket", why: string) => void;
 }
 
 /** Room in a message for WebSocket's framing and for small packets beside the largest one. */
@@ -27,6 +28,9 @@ const PIECE_BYTES_MIN = 512;
 
 /** How long a client may take to answer a close frame before its socket is destroyed. */
 const CLOSE_MS_MAX = 5_000;
+
+/** With more than this waiting to be written, pings go unanswered. */
+const PONG_BACKLOG_BYTES_MAX = 65_536;
 
 /** The subprotocols that MQTT clients name, the best first; the second is MQTT 3.1's. */
 const SUBPROTOCOLS = ["mqtt", "mqttv3.1"] as const;
@@ -42,28 +46,33 @@ export class WebSocketDoor {
   readonly #server: WebSocketServer;
   readonly #upgrades = new WeakMap<Duplex, Upgrade>();
 
-  constructor(limits: WebSocketLimits) {
+  /** `origins`: whose pages may connect besides those of the very host that they connect to. */
+  constructor(limits: WebSocketLimits, origins: readonly string[] = []) {
     this.#limits = limits;
     this.#server = createWebSocketServer(limits);
     this.#http.on("request", (request, response) => {
       const body = "This address speaks MQTT over WebSocket.\n";
       const headers = { connection: "close", upgrade: "websocket", "content-type": "text/plain" };
       response.writeHead(426, headers).end(body);
-      this.#refuse(request.socket, "a request without an upgrade");
+      this.#refuse(request.socket, "websocket", "a request without an upgrade");
     });
     this.#http.on("clientError", (error, socket) => {
-      const answer = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
-      if (socket.writable) socket.end(answer, () => socket.destroy());
-      else socket.destroy();
-      this.#refuse(socket, reasonOf(error));
+      answer(socket, "400 Bad Request", "");
+      this.#refuse(socket, "websocket", reasonOf(error));
     });
     this.#http.on("upgrade", (request, socket, head) => {
+      const stranger = strangeOrigin(request.headers, origins);
+      if (stranger !== undefined) {
+        answer(socket, "403 Forbidden", "this page's origin is not among the listener's origins");
+        this.#refuse(socket, "origin", `${stranger} is not among the listener's origins`);
+        return;
+      }
       let stream: Duplex | undefined;
       // Done or refused when the call returns: nothing in it waits.
       this.#server.handleUpgrade(request, socket, head, (webSocket) => {
         stream = new WebSocketStream(webSocket, socket, this.#limits);
       });
-      if (stream === undefined) this.#refuse(socket, "an upgrade that is not to MQTT");
+      if (stream === undefined) this.#refuse(socket, "websocket", "an upgrade not to MQTT");
       else this.#upgrades.get(socket)?.opened(stream);
     });
   }
@@ -74,9 +83,47 @@ export class WebSocketDoor {
     this.#http.emit("connection", socket);
   }
 
-  #refuse(socket: Duplex, why: string): void {
-    this.#upgrades.get(socket)?.refused(why);
+  #refuse(socket: Duplex, reason: "origin" | "websocket", why: string): void {
+    this.#upgrades.get(socket)?.refused(reason, why);
   }
+}
+
+/** The last that is said on this socket, in HTTP. */
+function answer(socket: Duplex, status: string, body: string): void {
+  if (!socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const head = `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: text/plain`;
+  const length = `Content-Length: ${Buffer.byteLength(body)}`;
+  socket.end(`${head}\r\n${length}\r\n\r\n${body}`, () => socket.destroy());
+}
+
+/** How much of an origin, which may be anything, a log line shows. */
+const ORIGIN_SHOWN_MAX = 100;
+
+/**
+ * Any page that a browser shows may ask it to connect, to a broker in its own network too, and the
+ * browser says only whose page it is (RFC 6455 §10.2). Undefined where that is allowed: the page is
+ * this very host's, or of a listed origin, or there is no browser. Otherwise the origin, for a log.
+ */
+function strangeOrigin(
+  { origin, host, "sec-websocket-origin": olderOrigin }: NodeJS.Dict<string | string[]>,
+  origins: readonly string[],
+): string | undefined {
+  const named = origin ?? olderOrigin;
+  if (named === undefined || origins.includes("*")) return undefined;
+  const text = String(named);
+  if (origins.includes(text) || isSameHost(text, String(host))) return undefined;
+  return printable(text.slice(0, ORIGIN_SHOWN_MAX));
+}
+
+function isSameHost(origin: string, host: string): boolean {
+  if (!URL.canParse(origin)) return false;
+  const page = new URL(origin);
+  // Read by the page's scheme: that says which port goes without saying.
+  const here = `${page.protocol}//${host}`;
+  return page.host !== "" && URL.canParse(here) && new URL(here).host === page.host;
 }
 
 function createWebSocketServer(limits: WebSocketLimits): WebSocketServer {
@@ -86,12 +133,14 @@ function createWebSocketServer(limits: WebSocketLimits): WebSocketServer {
     noServer: true,
     clientTracking: false,
     perMessageDeflate: false,
+    // ws would answer however much waits to be written; see WebSocketStream.
+    autoPong: false,
     maxPayload,
     maxFragments: pieces,
     maxBufferedChunks: pieces,
     closeTimeout: CLOSE_MS_MAX,
-    verifyClient: ({ req }: { req: { headers: NodeJS.Dict<string | string[]> } }, answer: Answer) =>
-      answer(
+    verifyClient: ({ req }: { req: { headers: NodeJS.Dict<string | string[]> } }, tell: Tell) =>
+      tell(
         subprotocolOf(offered(req.headers)) !== undefined,
         400,
         "the WebSocket's subprotocol must be mqtt",
@@ -101,7 +150,7 @@ function createWebSocketServer(limits: WebSocketLimits): WebSocketServer {
   return new WebSocketServer(options);
 }
 
-type Answer = (ok: boolean, code?: number, message?: string) => void;
+type Tell = (ok: boolean, code?: number, message?: string) => void;
 
 /** The client names `mqtt` among its subprotocols [MQTT-6.0.0-3], the server answers with it
  * [MQTT-6.0.0-4]. */
@@ -128,6 +177,10 @@ export class WebSocketStream extends Duplex {
     super({ allowHalfOpen: false });
     this.#webSocket = webSocket;
     webSocket.on("message", (data, isBinary) => this.#receive(data, isBinary));
+    // A client that reads nothing is owed no pong: it would wait here, with all others before it.
+    webSocket.on("ping", (data) => {
+      if (webSocket.bufferedAmount < PONG_BACKLOG_BYTES_MAX) webSocket.pong(data);
+    });
     webSocket.on("close", () => {
       if (this.destroyed) return;
       this.push(null);

@@ -8,13 +8,17 @@ import { decodeRecord } from "#contract/message";
 import type { LaneStatus } from "#contract/status";
 import { Tail, type TailLimits } from "./tail.ts";
 
+/** What the store asks of a write: its operations when it is its turn, then what came of it. */
+export interface LaneWrite {
+  prepare(): readonly { type: "put"; key: string; value: Uint8Array }[];
+  undo?(): void;
+  stored?(): void;
+  readonly sync: boolean;
+}
+
 /** What a lane needs of the store; keys are compared as text. */
 export interface LaneStore {
-  commit(write: {
-    prepare(): readonly { type: "put"; key: string; value: Uint8Array }[];
-    undo?(): void;
-    readonly sync: boolean;
-  }): Promise<void>;
+  commit(write: LaneWrite): Promise<void>;
   get(key: string): Promise<Uint8Array | undefined>;
   entries(range: { gte: string; lt: string; limit?: number }): AsyncIterable<[string, Uint8Array]>;
   clear(range: { gte: string; lt: string }): Promise<void>;
@@ -121,11 +125,17 @@ export class Lane {
     this.#onAppend = listener;
   }
 
-  /**
-   * Takes a record into custody: resolves when it is stored, and synced if `sync`.
-   * @throws SluiceError OUTBOX_FULL when it would not fit in the lane's limit, STORE_FAILED.
-   */
+  /** Takes a record into custody by itself; see write(). @throws SluiceError also STORE_FAILED. */
   async append(record: Uint8Array, sync: boolean): Promise<void> {
+    await this.#store.commit(this.write(record, sync));
+  }
+
+  /**
+   * The write that takes a record into custody. It has its room in the lane from now on, so it must
+   * be committed; it is numbered, can be read and wakes the sender when it is stored.
+   * @throws SluiceError OUTBOX_FULL when it does not fit in the lane's limit; nothing has changed.
+   */
+  write(record: Uint8Array, sync: boolean): LaneWrite {
     if (this.#waitingBytes + record.length > this.#limits.bytesMax) {
       throw new SluiceError(
         "OUTBOX_FULL",
@@ -134,7 +144,7 @@ export class Lane {
     }
     this.#waitingBytes += record.length;
     let number = 0;
-    await this.#store.commit({
+    return {
       sync,
       prepare: () => {
         number = ++this.#given;
@@ -144,11 +154,8 @@ export class Lane {
         this.#given = number - 1;
         this.#waitingBytes -= record.length;
       },
-    });
-    assert(number === this.#last + 1, `record ${number} follows ${this.#last}`);
-    this.#last = number;
-    this.#oldestWaitingAtMs ??= this.#now();
-    this.#onAppend();
+      stored: () => this.#stored(number),
+    };
   }
 
   /** The next records behind `seq`, as many as a frame takes; undefined when there are none. */
@@ -235,6 +242,13 @@ export class Lane {
       bytesMax: this.#limits.bytesMax,
       droppedMessages: this.#state.dropped,
     };
+  }
+
+  #stored(number: number): void {
+    assert(number === this.#last + 1, `record ${number} follows ${this.#last}`);
+    this.#last = number;
+    this.#oldestWaitingAtMs ??= this.#now();
+    this.#onAppend();
   }
 
   /** Reads through what is kept, once at the start: numbers, bytes. */

@@ -5,7 +5,7 @@ import { encodeMessage, type Message } from "#contract/message";
 import type { LaneStatus } from "#contract/status";
 import { filterMatches } from "#contract/topics";
 import type { Settings } from "#runtime/settings-schema";
-import { Lane, type LaneStore } from "./lane.ts";
+import { Lane, type LaneStore, type LaneWrite } from "./lane.ts";
 
 const TRIM_MS = 1_000;
 
@@ -42,12 +42,12 @@ export class Outbox {
   }
 
   /**
-   * Takes a message into custody for the cloud, if a rule forwards it: resolves when it is stored,
-   * from QoS 1 on when it is synced. @throws SluiceError OUTBOX_FULL, STORE_FAILED.
+   * The write that takes a message into custody for the cloud, synced from QoS 1 on; undefined when
+   * no rule forwards it. It must be committed (see Lane.write).
+   * @throws SluiceError OUTBOX_FULL; nothing has changed.
    */
-  async take(message: Message): Promise<void> {
-    const lane = this.#laneOf(message);
-    await lane?.append(encodeMessage(message), message.qos > 0);
+  write(message: Message): LaneWrite | undefined {
+    return this.#laneOf(message)?.write(encodeMessage(message), message.qos > 0);
   }
 
   status(): LaneStatus[] {

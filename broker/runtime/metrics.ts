@@ -3,10 +3,23 @@
 
 type Labels = Readonly<Record<string, string>>;
 
+/** One counter under labels that stay: `add` is no more than an addition. */
+export class Tally {
+  #count = 0;
+
+  get count(): number {
+    return this.#count;
+  }
+
+  add(by = 1): void {
+    this.#count += by;
+  }
+}
+
 interface Family {
   readonly help: string;
   readonly type: "counter" | "gauge";
-  readonly values: Map<string, number>;
+  readonly tallies: Map<string, Tally>;
   readonly read: (() => Iterable<readonly [Labels, number]>) | undefined;
 }
 
@@ -17,10 +30,12 @@ export class Metrics {
   /** A number that only grows. The function returned adds `by` (default 1) under `labels`. */
   counter(name: string, help: string): (labels?: Labels, by?: number) => void {
     const family = this.#add(name, help, "counter");
-    return (labels = {}, by = 1) => {
-      const key = labelText(labels);
-      family.values.set(key, (family.values.get(key) ?? 0) + by);
-    };
+    return (labels = {}, by = 1) => tallyIn(family, labels).add(by);
+  }
+
+  /** As counter, for what counts too often to name its labels each time; there from now on, as 0. */
+  tally(name: string, help: string, labels: Labels = {}): Tally {
+    return tallyIn(this.#add(name, help, "counter"), labels);
   }
 
   /** A number that is asked for when somebody looks. */
@@ -35,8 +50,8 @@ export class Metrics {
 
   /** The value of a counter, summed over its labels; 0 when it has not counted yet. */
   total(name: string): number {
-    const values = this.#families.get(name)?.values.values() ?? [];
-    return [...values].reduce((sum, value) => sum + value, 0);
+    const tallies = this.#families.get(name)?.tallies.values() ?? [];
+    return [...tallies].reduce((sum, { count }) => sum + count, 0);
   }
 
   /** All of it in Prometheus' text format 0.0.4. */
@@ -52,7 +67,7 @@ export class Metrics {
   #add(name: string, help: string, type: Family["type"], read?: Family["read"]): Family {
     const known = this.#families.get(name);
     if (known) return known;
-    const family: Family = { help, type, values: new Map(), read };
+    const family: Family = { help, type, tallies: new Map(), read };
     this.#families.set(name, family);
     return family;
   }
@@ -60,7 +75,17 @@ export class Metrics {
 
 function samples(family: Family): Iterable<readonly [string, number]> {
   if (family.read) return [...family.read()].map(([labels, value]) => [labelText(labels), value]);
-  return family.values.size === 0 ? [["", 0]] : family.values;
+  if (family.tallies.size === 0) return [["", 0]];
+  return [...family.tallies].map(([labels, { count }]) => [labels, count]);
+}
+
+function tallyIn({ tallies }: Family, labels: Labels): Tally {
+  const key = labelText(labels);
+  const known = tallies.get(key);
+  if (known) return known;
+  const tally = new Tally();
+  tallies.set(key, tally);
+  return tally;
 }
 
 function number(value: number): string {

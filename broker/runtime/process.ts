@@ -1,9 +1,10 @@
-// process: how a service begins and ends: arguments, exit codes, signals.
-// Path: main of both services. Touches: the process.
+// process: how a service begins, reloads its settings and ends: arguments, signals, exit codes.
+// Path: main of both services. Touches: the process, the settings file.
 
 import { parseArgs } from "node:util";
 import { reasonOf, SluiceError } from "#contract/errors";
 import type { Log } from "./log.ts";
+import { reloadable } from "./reload.ts";
 import { readSettings, SETTINGS_PATH } from "./settings.ts";
 import type { Settings } from "./settings-schema.ts";
 
@@ -16,15 +17,9 @@ const STOP_MS_MAX = 10_000;
 /** Reads `--config FILE` and `--check-config`, ends with code 2 and a message where it must. */
 export function settingsFromArguments(usage: string): Settings {
   try {
-    const { values } = parseArgs({
-      options: {
-        config: { type: "string" },
-        "check-config": { type: "boolean" },
-        help: { type: "boolean" },
-      },
-    });
+    const { values } = parseArguments();
     if (values.help) end(EXIT.stopped, usage, process.stdout);
-    const path = values.config ?? SETTINGS_PATH;
+    const path = settingsPath();
     const settings = readSettings(path);
     if (values["check-config"]) end(EXIT.stopped, `${path}: good`, process.stdout);
     return settings;
@@ -32,6 +27,20 @@ export function settingsFromArguments(usage: string): Settings {
     const isSettings = fault instanceof SluiceError;
     return end(EXIT.refused, isSettings ? fault.message : `${reasonOf(fault)}\n${usage}`);
   }
+}
+
+function parseArguments() {
+  return parseArgs({
+    options: {
+      config: { type: "string" },
+      "check-config": { type: "boolean" },
+      help: { type: "boolean" },
+    },
+  });
+}
+
+function settingsPath(): string {
+  return parseArguments().values.config ?? SETTINGS_PATH;
 }
 
 function end(code: number, text: string, stream: NodeJS.WritableStream = process.stderr): never {
@@ -43,17 +52,34 @@ function end(code: number, text: string, stream: NodeJS.WritableStream = process
 export interface Service {
   /** Rejects when the service cannot go on; its process then ends as one that could not start. */
   readonly running?: Promise<void>;
+  /**
+   * Goes on by settings of which only what reloadable() names has changed; the files that they name
+   * are read again in any case. @throws SluiceError when they cannot be used, and nothing changed.
+   */
+  reload?(settings: Settings): void | Promise<void>;
   stop(): Promise<void>;
 }
 
 const REFUSED_CODES = new Set(["CERTIFICATE_UNREADABLE", "SETTINGS_INVALID", "USAGE"]);
 
+/** How many keys one line about a reload names. */
+const NAMED_KEYS_MAX = 20;
+
 /**
  * Starts a service and sees it through: SIGTERM and SIGINT stop it within 10 s (exit 0), a start
- * that fails ends in one line (exit 2 when the settings are at fault, else 1).
+ * that fails ends in one line (exit 2 when the settings are at fault, else 1). SIGHUP reads the
+ * settings' file again, against `settings`, by which the service started.
  */
-export async function runService(log: Log, start: () => Promise<Service>): Promise<void> {
+export async function runService(
+  log: Log,
+  start: () => Promise<Service>,
+  settings?: Settings,
+): Promise<void> {
+  let started: (service: Service) => void = () => {};
+  // Before the start, which may take minutes: a SIGHUP during it counts when it is done.
+  followReloads(log, new Promise<Service>((resolve) => (started = resolve)), settings);
   const service = await start().catch(endFailed);
+  started(service);
   service.running?.catch(endFailed);
   const stop = (signal: NodeJS.Signals) => {
     log.info({ signal }, "stopping");
@@ -68,6 +94,47 @@ export async function runService(log: Log, start: () => Promise<Service>): Promi
   };
   process.once("SIGTERM", stop);
   process.once("SIGINT", stop);
+}
+
+/** One reload at a time; those asked for while one waits its turn are one. */
+function followReloads(log: Log, service: Promise<Service>, settings?: Settings): void {
+  let current = settings;
+  let isAsked = false;
+  let turn: Promise<unknown> = service;
+  process.on("SIGHUP", () => {
+    if (isAsked) return;
+    isAsked = true;
+    turn = turn.then(async () => {
+      isAsked = false;
+      if (current) current = await reload(log, await service, current);
+    });
+  });
+}
+
+/** The settings that hold from now on: the old ones where the new ones cannot be used. */
+async function reload(log: Log, service: Service, before: Settings): Promise<Settings> {
+  try {
+    const { applied, needsRestart } = reloadable(before, readSettings(settingsPath()));
+    await service.reload?.(applied);
+    log.level = applied.log.level;
+    log.info("settings read again");
+    if (needsRestart.length > 0) log.warn(`needs a restart: ${listed(needsRestart)}`);
+    return applied;
+  } catch (fault) {
+    // What only these settings meet must not end a service that runs well by the old ones.
+    log.error({ faults: faultLines(fault) }, "settings not applied: they hold as they were");
+    return before;
+  }
+}
+
+function faultLines(fault: unknown): string[] {
+  return fault instanceof SluiceError ? fault.message.split("\n") : [reasonOf(fault)];
+}
+
+function listed(keys: readonly string[]): string {
+  const more = keys.length - NAMED_KEYS_MAX;
+  const named = keys.slice(0, NAMED_KEYS_MAX).join(", ");
+  return more > 0 ? `${named} and ${more} more` : named;
 }
 
 /** One line for a failure that was foreseen; a fault of ours keeps its stack and ends the process. */

@@ -3,7 +3,7 @@
 
 import * as v from "valibot";
 import { reasonOf } from "#contract/errors";
-import { assertTopicFilter, NAME_PATTERN } from "#contract/topics";
+import { assertTopicFilter, NAME_PATTERN, TOPIC_LIMITS } from "#contract/topics";
 
 const whole = (least: number, most: number) =>
   v.pipe(
@@ -74,9 +74,22 @@ function withoutPassword() {
   );
 }
 
+const ORIGIN_ALLOWED =
+  'allowed: "*" or an origin as browsers send it, as "https://app.example.com"';
+
+/** Scheme, host and port alone, in the one spelling that a browser uses (RFC 6454 §6.2). */
+function isOrigin(text: string): boolean {
+  return URL.canParse(text) && /^https?:/.test(text) && new URL(text).origin === text;
+}
+
 function overTls(protocol: string): boolean {
   return protocol === "mqtts" || protocol === "wss";
 }
+
+const origin = v.pipe(
+  v.string(ORIGIN_ALLOWED),
+  v.check((text) => text === "*" || isOrigin(text), ORIGIN_ALLOWED),
+);
 
 const Listener = v.pipe(
   v.strictObject({
@@ -90,6 +103,7 @@ const Listener = v.pipe(
       "127.0.0.1",
       "::1",
     ]),
+    origins: v.optional(v.array(origin, "allowed: an array of origins"), []),
   }),
   v.forward(
     v.partialCheck(
@@ -111,28 +125,71 @@ const Listener = v.pipe(
 
 const text = v.pipe(v.string("allowed: a text"), v.minLength(1, "allowed: a text"));
 
+const rightFilters = v.array(
+  v.pipe(
+    filter,
+    v.check(
+      (text) => !text.startsWith("$share/"),
+      "allowed: the filter that stands behind $share/<group>/",
+    ),
+  ),
+  "allowed: an array of topic filters",
+);
+
 const Right = v.strictObject({
   user: v.optional(text),
   client_id: v.optional(text),
   certificate: v.optional(text),
-  publish: v.optional(v.array(filter, "allowed: an array of topic filters"), []),
-  retain: v.optional(v.array(filter, "allowed: an array of topic filters")),
-  subscribe: v.optional(v.array(filter, "allowed: an array of topic filters"), []),
+  publish: v.optional(rightFilters, []),
+  retain: v.optional(rightFilters),
+  subscribe: v.optional(rightFilters, []),
 });
+
+const SERVER_REFERENCE_ALLOWED =
+  'allowed: 1 to 1024 characters that name servers, as "broker2.example.com:8883"';
+
+/** Meant for programs, so without what could hide in it (MQTT 5.0 §4.11). */
+const serverReference = v.pipe(
+  v.string(SERVER_REFERENCE_ALLOWED),
+  v.regex(/^[!-~]+( [!-~]+)*$/, SERVER_REFERENCE_ALLOWED),
+  v.maxLength(1_024, SERVER_REFERENCE_ALLOWED),
+);
 
 const Access = v.strictObject({
   anonymous: v.optional(oneOf("never", "loopback", "all"), "loopback"),
   users_file: v.optional(path, "/etc/sluice/users"),
+  server_reference: v.optional(serverReference),
   rights: v.optional(v.array(Right), []),
 });
 
+/** An expiry interval of so many seconds never ends (MQTT 5.0 §3.1.2.11.2). */
+const NEVER_SECONDS = 0xffffffff;
+
 const Limits = v.strictObject({
-  connections_max: v.optional(whole(1, 1_000_000), 1_000),
+  connections_max: v.optional(whole(1, 1_000_000), 10_000),
+  connections_per_address_max: v.optional(whole(1, 1_000_000), 8_192),
+  connections_unauthenticated_max: v.optional(whole(1, 1_000_000), 1_000),
   connect_seconds_max: v.optional(whole(1, 3_600), 10),
+  authenticate_seconds_max: v.optional(whole(1, 3_600), 10),
+  keepalive_seconds_max: v.optional(whole(1, 65_535), 65_535),
   packet_bytes_max: v.optional(whole(128, 268_435_455), 262_144),
   packet_before_connect_bytes_max: v.optional(whole(128, 268_435_455), 65_536),
+  topic_bytes_max: v.optional(whole(1, TOPIC_LIMITS.bytesMax), TOPIC_LIMITS.bytesMax),
+  topic_levels_max: v.optional(whole(1, TOPIC_LIMITS.levelsMax), TOPIC_LIMITS.levelsMax),
+  topic_aliases_max: v.optional(whole(0, 65_535), 32),
+  publishes_per_second_max: v.optional(whole(1, 10_000_000), 100_000),
+  receive_messages_max: v.optional(whole(1, 65_535), 1_000),
+  inflight_messages_max: v.optional(whole(1, 65_535), 1_000),
   delivery_messages_max: v.optional(whole(1, 1_000_000), 10_000),
   delivery_bytes_max: v.optional(whole(1_024, 1_073_741_824), 4_194_304),
+  sessions_max: v.optional(whole(1, 1_000_000), 10_000),
+  session_seconds_max: v.optional(whole(1, NEVER_SECONDS), 604_800),
+  queue_messages_max: v.optional(whole(1, 100_000_000), 100_000),
+  queue_bytes_max: v.optional(whole(1_024, 2 ** 40), 67_108_864),
+  queue_seconds_max: v.optional(whole(1, NEVER_SECONDS), 604_800),
+  subscriptions_per_client_max: v.optional(whole(1, 1_000_000), 1_000),
+  retained_messages_max: v.optional(whole(1, 100_000_000), 100_000),
+  retained_bytes_max: v.optional(whole(1_024, 2 ** 40), 33_554_432),
 });
 
 const redis = {

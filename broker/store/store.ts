@@ -1,13 +1,16 @@
 // store: the gateway's LevelDB: one folder, one lock, keyspaces by prefix, synced group commit.
 // Path: mqtt → [store] → outbox. Touches: the data folder.
+//
+// Keyspaces: `session!`, `queue!`, `incoming!` and `retained!` (see sessions.ts), `outbox!` and
+// `outbox-state!` (see the outbox's lane.ts), and a cursor each under its own name.
 
 import { mkdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { ClassicLevel } from "classic-level";
 import { reasonOf, SluiceError } from "#contract/errors";
 import { type Cursor, cursorIn } from "./cursor.ts";
-import { GroupCommit, type Operation, type Write } from "./group-commit.ts";
-import { MessageNumbers } from "./message-numbers.ts";
+import { eitherOrBoth, GroupCommit, type Operation, type Write } from "./group-commit.ts";
+import { type QueueLimits, Sessions } from "./sessions.ts";
 
 export interface Range {
   /** Keys from this one on … */
@@ -49,11 +52,6 @@ export class Store {
     }
   }
 
-  /** The part of the database that aedes-persistence-level keeps its sessions in. */
-  sessions() {
-    return this.#database.sublevel<string, Uint8Array>("sessions", { valueEncoding: "buffer" });
-  }
-
   /** Why nothing could be written the last time; undefined when it could. */
   get fault(): string | undefined {
     return this.#fault;
@@ -69,14 +67,29 @@ export class Store {
     return cursorIn(this, key);
   }
 
-  /** Where the broker's numbering of messages goes on. */
-  messageNumbers(): Promise<MessageNumbers> {
-    return MessageNumbers.open(this);
+  /** The sessions, queues and retained messages that are kept here; opened once. */
+  sessions(limits?: QueueLimits): Promise<Sessions> {
+    return Sessions.open(this, limits);
+  }
+
+  /**
+   * Takes what two parts of the broker write for one message into custody, in one batch: after a
+   * crash both are there, or neither. undefined, at once, when neither has anything to write.
+   * Resolves when it is stored, and synced if one of them asks. @throws SluiceError STORE_FAILED.
+   */
+  take(one: Write | undefined, other: Write | undefined): Promise<void> | undefined {
+    const write = eitherOrBoth(one, other);
+    return write && this.commit(write);
   }
 
   /** Joins the write into the next batch; see GroupCommit. @throws SluiceError STORE_FAILED. */
   commit(write: Write): Promise<void> {
     return this.#commits.commit(write);
+  }
+
+  /** Stores a write that nobody waits for along with another; see GroupCommit. */
+  later(write: Write): void {
+    this.#commits.later(write);
   }
 
   async get(key: string): Promise<Uint8Array | undefined> {

@@ -2,7 +2,7 @@
 // Path: landing → [downlink] → mqtt. Touches: the landing and the cursor that it is given.
 
 import { reasonOf, SluiceError } from "#contract/errors";
-import { decodeRecord, type Message } from "#contract/message";
+import { decodeRecord, isExpired, type Message, moveExpiry } from "#contract/message";
 import { backoffMs, wait } from "#runtime/backoff";
 import type { Log } from "#runtime/log";
 import type { Metrics } from "#runtime/metrics";
@@ -19,6 +19,8 @@ export interface CursorStore {
 
 export interface DownLanding {
   readCommands(cursor: string): Promise<{ cursor: string; record: Uint8Array }[]>;
+  /** The clock by which commands expire, in milliseconds. */
+  nowMs(): Promise<number>;
   close(): void;
 }
 
@@ -27,6 +29,8 @@ export interface DownlinkOptions {
   readonly cursor: CursorStore;
   /** Publishes a command on its local topic; resolves when every local session has it. */
   readonly deliver: (message: Message) => Promise<void>;
+  /** The steady clock by which the gateway's own messages expire, in milliseconds. */
+  readonly clock: () => number;
   readonly log: Log;
   readonly metrics: Metrics;
 }
@@ -77,13 +81,31 @@ export class Downlink {
   }
 
   async #readOnce(landing: DownLanding): Promise<void> {
+    let aheadMs: number | undefined;
     for (const { cursor, record } of await landing.readCommands(this.#cursor)) {
-      const message = this.#messageOf(cursor, record);
-      if (message) await this.#options.deliver(message);
-      this.#count({ result: message ? "done" : "invalid" });
+      let message = this.#messageOf(cursor, record);
+      if (message?.expiresAtMs !== undefined) {
+        // Steady clocks go alike, so that one look at the cloud's serves all commands that were read.
+        aheadMs ??= await this.#aheadOf(landing);
+        message = moveExpiry(message, aheadMs);
+      }
+      this.#count({ result: await this.#carryOut(message) });
       await this.#options.cursor.write(cursor);
       this.#cursor = cursor;
     }
+  }
+
+  /** How far our clock is ahead of the landing's, in milliseconds. */
+  async #aheadOf(landing: DownLanding): Promise<number> {
+    const landingMs = await landing.nowMs();
+    return this.#options.clock() - landingMs;
+  }
+
+  async #carryOut(message: Message | undefined): Promise<"done" | "expired" | "invalid"> {
+    if (!message) return "invalid";
+    if (isExpired(message.expiresAtMs, this.#options.clock())) return "expired";
+    await this.#options.deliver(message);
+    return "done";
   }
 
   #messageOf(cursor: string, record: Uint8Array): Message | undefined {

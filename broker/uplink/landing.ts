@@ -62,13 +62,14 @@ export class Landing {
     await this.#ask(() => this.#redis.call("FCALL", ...args));
   }
 
-  /** Compare-and-append of a frame that follows `prev` and ends at `last`. */
+  /** Compare-and-append of a frame that follows `prev`, ends at `last` and is sent at `sentMs`. */
   async append(
     lane: string,
     epoch: number,
     prev: number,
     last: number,
     frame: Uint8Array,
+    sentMs: number,
   ): Promise<AppendAnswer> {
     const { up, pos } = this.#keys;
     const args = [
@@ -81,6 +82,7 @@ export class Landing {
       prev,
       last,
       Buffer.from(frame.buffer, frame.byteOffset, frame.length),
+      Math.floor(sentMs),
     ] as const;
     return parseAppendAnswer(await this.#ask(() => this.#redis.call("FCALL", ...args)));
   }
@@ -100,6 +102,12 @@ export class Landing {
     );
     const entries = (reply?.[0]?.[1] ?? []) as [Buffer, Buffer[]][];
     return entries.map(([id, fields]) => ({ cursor: id.toString(), record: recordOf(fields) }));
+  }
+
+  /** The landing's clock: milliseconds since 1970. */
+  async nowMs(): Promise<number> {
+    const [seconds, microseconds] = await this.#ask(() => this.#redis.time());
+    return Number(seconds) * 1_000 + Number(microseconds) / 1_000;
   }
 
   close(): void {

@@ -4,7 +4,7 @@
 import { reasonOf, SluiceError } from "#contract/errors";
 import { encodeFrame } from "#contract/frame";
 import type { AppendAnswer } from "#contract/landing";
-import { encodeGap } from "#contract/message";
+import { encodeGap, GAP_REASON_EXPIRED, isExpired, recordExpiresAtMs } from "#contract/message";
 import type { UplinkStatus } from "#contract/status";
 import { backoffMs, wait } from "#runtime/backoff";
 import type { Log } from "#runtime/log";
@@ -45,6 +45,7 @@ export interface SendLanding {
     prev: number,
     last: number,
     frame: Uint8Array,
+    sentMs: number,
   ): Promise<AppendAnswer>;
   leave(why: string): Promise<void>;
   close(): void;
@@ -55,6 +56,8 @@ export interface SenderOptions {
   readonly probeMs: number;
   readonly connect: (lost: (why: string) => void) => Promise<SendLanding>;
   readonly downCursor: () => string;
+  /** The steady clock by which messages expire, in milliseconds. */
+  readonly clock: () => number;
   readonly log: Log;
   readonly metrics: Metrics;
 }
@@ -159,13 +162,16 @@ export class Sender {
     for (const lane of this.#options.lanes) {
       const run = await lane.readAfter(lane.position);
       if (!run) continue;
-      const frame = encodeFrame(run.firstSeq, run.records);
+      const nowMs = this.#options.clock();
+      const { records, expired } = withoutExpired(run, nowMs);
+      const frame = encodeFrame(run.firstSeq, records);
       const prev = run.firstSeq - 1;
-      const answer = await landing.append(lane.name, lane.epoch, prev, run.lastSeq, frame);
+      const answer = await landing.append(lane.name, lane.epoch, prev, run.lastSeq, frame, nowMs);
       if (answer.status === "OK" && answer.seq === run.lastSeq) {
         await lane.cloudHolds(run);
         this.#count.frames({ lane: lane.name });
-        this.#count.messages({ lane: lane.name }, run.records.length);
+        this.#count.messages({ lane: lane.name }, records.length - expired);
+        if (expired > 0) this.#count.expired({ lane: lane.name }, expired);
       } else {
         await this.#obey(landing, lane, answer);
       }
@@ -207,7 +213,8 @@ export class Sender {
     const [from, to] = [held + 1, lane.firstSeq - 1];
     const gap = { from, to, count: to - held, reason: "the cloud forgot more than the tail holds" };
     const frame = encodeFrame(from, [encodeGap(gap)]);
-    const answer = await landing.append(lane.name, lane.epoch, held, to, frame);
+    const nowMs = this.#options.clock();
+    const answer = await landing.append(lane.name, lane.epoch, held, to, frame, nowMs);
     if (answer.status === "FENCED") throw fenced(lane, answer);
     this.#count.lost({ lane: lane.name }, gap.count);
     this.#options.log.error({ lane: lane.name, ...gap }, "lost beyond the tail");
@@ -244,6 +251,21 @@ export class Sender {
   }
 }
 
+/**
+ * The run's records with a gap record in place of each message that has expired, so that the frame
+ * still covers its sequence; the lane keeps what it has.
+ */
+function withoutExpired(run: Run, nowMs: number): { records: Uint8Array[]; expired: number } {
+  let expired = 0;
+  const records = run.records.map((record, index) => {
+    if (!isExpired(recordExpiresAtMs(record), nowMs)) return record;
+    expired += 1;
+    const seq = run.firstSeq + index;
+    return encodeGap({ from: seq, to: seq, count: 1, reason: GAP_REASON_EXPIRED });
+  });
+  return { records, expired };
+}
+
 function fenced(lane: SendLane, { epoch }: AppendAnswer): SluiceError {
   return new SluiceError(
     "CLOUD_FENCED",
@@ -256,6 +278,10 @@ function countersOf(metrics: Metrics) {
   return {
     messages: metrics.counter("sluice_uplink_messages_total", "Messages that the cloud took."),
     frames: metrics.counter("sluice_uplink_frames_total", "Frames that the cloud took."),
+    expired: metrics.counter(
+      "sluice_uplink_expired_total",
+      "Messages that expired before the cloud took them, as gap records.",
+    ),
     rewinds: metrics.counter("sluice_uplink_rewinds_total", "Rewinds into the tail."),
     lost: metrics.counter(
       "sluice_uplink_lost_total",

@@ -4,6 +4,7 @@
 import type { Message } from "#contract/message";
 import type { UplinkStatus } from "#contract/status";
 import { wait } from "#runtime/backoff";
+import { steadyNowMs } from "#runtime/clock";
 import type { Log } from "#runtime/log";
 import type { Metrics } from "#runtime/metrics";
 import type { UplinkSettings } from "#runtime/settings-schema";
@@ -35,6 +36,7 @@ export function startUplink(options: UplinkOptions): Uplink {
     connect: () => Landing.connect(settings, gateway),
     cursor: options.cursor,
     deliver: options.deliver,
+    clock: steadyNowMs,
     log,
     metrics,
   });
@@ -43,6 +45,7 @@ export function startUplink(options: UplinkOptions): Uplink {
     probeMs: settings.probe_seconds * 1_000,
     connect: (lost) => Landing.connect(settings, gateway, lost),
     downCursor: () => downlink.cursor,
+    clock: steadyNowMs,
     log,
     metrics,
   });

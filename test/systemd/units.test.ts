@@ -7,6 +7,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { parseSettings } from "#runtime/settings";
 
 const UNITS = ["sluice-broker.service", "sluice-firmware-bridge.service"];
 const sources = join(import.meta.dirname, "../../systemd");
@@ -34,6 +35,14 @@ for (const unit of UNITS) {
       assert.match(text, new RegExp(`^${line}$`, "m"));
   });
 
+  test(`${unit} is reloaded by SIGHUP to its main process`, () => {
+    const [, command = ""] = /^ExecReload=\/bin\/sh -c '(.+)'$/m.exec(source(unit)) ?? [];
+    // As systemd hands it to the shell: $$ is one $, and MAINPID is in the environment.
+    const script = command.replace("$$", "$");
+    const shell = `trap 'echo reloaded' HUP; MAINPID=$$ sh -c '${script}'; true`;
+    assert.equal(run("sh", "-c", shell).output, "reloaded\n");
+  });
+
   test(`${unit} keeps the compile cache where only its own user writes`, () => {
     const text = source(unit);
     const [, cache] = /^CacheDirectory=(.+)$/m.exec(text) ?? [];
@@ -41,6 +50,13 @@ for (const unit of UNITS) {
     assert.match(text, new RegExp(`^Environment=NODE_COMPILE_CACHE=%C/${cache}$`, "m"));
   });
 }
+
+test("the broker has a file descriptor for each connection of the default limits", () => {
+  const [, files = ""] = /^LimitNOFILE=(\d+)$/m.exec(source("sluice-broker.service")) ?? [];
+  const { connections_max } = parseSettings('role = "gateway"', "defaults").limits;
+  // LevelDB keeps up to 1,000 open.
+  assert.ok(Number(files) > connections_max + 1_000);
+});
 
 test("the services' users are made, without a login", () => {
   const root = rootWith({ passwd: "", group: "" });

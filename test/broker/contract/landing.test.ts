@@ -4,7 +4,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { gatewayOfKey, landingKeys, parseAppendAnswer, parsePosition } from "#contract/landing";
+import {
+  gatewayOfKey,
+  landingKeys,
+  parseAppendAnswer,
+  parsePosition,
+  parseSentMs,
+} from "#contract/landing";
 import { NAME_PATTERN } from "#contract/topics";
 
 const RUNS = { seed: 20_260_105, numRuns: 1_000 } as const;
@@ -71,5 +77,17 @@ test("reads a position, and 0 from what is none", () => {
   );
   for (const text of ["", ":", "x:y", "nonsense"]) {
     assert.deepEqual(parsePosition(text), { epoch: 0, seq: 0 });
+  }
+});
+
+test("reads when a frame was sent, and nothing from what is no time", () => {
+  fc.assert(
+    fc.property(fc.maxSafeNat(), (sentMs) => {
+      assert.equal(parseSentMs(String(sentMs)), sentMs);
+    }),
+    RUNS,
+  );
+  for (const text of ["", "-1", "1.5", "1e9", "nan", "inf", "0x10", "9".repeat(16), "x"]) {
+    assert.equal(parseSentMs(text), undefined, text);
   }
 });

@@ -9,8 +9,11 @@ import {
   encodeGap,
   encodeMessage,
   type GapRecord,
+  isExpired,
   type Message,
+  moveExpiry,
   type Qos,
+  recordExpiresAtMs,
 } from "#contract/message";
 import { assertOnlyFrameInvalid } from "./frame-invalid.ts";
 
@@ -25,8 +28,14 @@ const messages: fc.Arbitrary<Message> = fc.record(
     qos: fc.constantFrom<Qos>(0, 1, 2),
     retain: fc.boolean(),
     takenAtMs: fc.maxSafeNat(),
+    expiresAtMs: fc.maxSafeNat(),
+    publisher: text,
+    properties: fc.uint8Array({ maxLength: 300 }),
   },
-  { noNullPrototype: true },
+  {
+    noNullPrototype: true,
+    requiredKeys: ["topic", "payload", "qos", "retain", "takenAtMs"],
+  },
 );
 
 const gaps: fc.Arbitrary<GapRecord> = fc
@@ -66,6 +75,63 @@ test("gives the payload as a view of the record's bytes", () => {
   assert.equal(record.kind === "message" && record.message.payload.buffer, bytes.buffer);
 });
 
+test("keeps expiry, publisher and properties of a message, whichever it has", () => {
+  const extras = { expiresAtMs: 2, publisher: "p", properties: Uint8Array.of(1, 1) };
+  const layouts: [Partial<Message>, string][] = [
+    [{}, "110501616d"],
+    [{ expiresAtMs: 2 }, "9105010201616d"],
+    [{ publisher: "p" }, "910502017001616d"],
+    [{ publisher: "" }, "9105020001616d"],
+    [{ properties: Uint8Array.of(1, 1) }, "91050402010101616d"],
+    [extras, "91050702017002010101616d"],
+  ];
+  const plain = { topic: "a", payload: Buffer.from("m"), qos: 1, retain: false, takenAtMs: 5 };
+  for (const [has, hex] of layouts) {
+    const message = { ...plain, ...has } as Message;
+    assert.equal(Buffer.from(encodeMessage(message)).toString("hex"), hex);
+  }
+});
+
+test("keeps a steady clock's fractions out of records, and times out of a varint's range", () => {
+  const plain = { topic: "a", payload: new Uint8Array(), qos: 1, retain: false } as const;
+  const kept = (expiresAtMs: number) =>
+    recordExpiresAtMs(encodeMessage({ ...plain, takenAtMs: 1.5, expiresAtMs }));
+  assert.deepEqual([kept(1_234.9), kept(-5), kept(2 ** 60)], [1_234, 0, Number.MAX_SAFE_INTEGER]);
+});
+
+test("tells when a record expires without reading the rest of it", () => {
+  fc.assert(
+    fc.property(messages, (message) => {
+      assert.equal(recordExpiresAtMs(encodeMessage(message)), message.expiresAtMs);
+    }),
+    RUNS,
+  );
+  assert.equal(recordExpiresAtMs(encodeGap({ from: 1, to: 1, count: 1, reason: "x" })), undefined);
+  assert.throws(() => recordExpiresAtMs(Uint8Array.of(0x91, 1)), { code: "FRAME_INVALID" });
+});
+
+test("a message is expired from its last moment on, one without expiry never", () => {
+  assert.deepEqual([isExpired(10, 9.9), isExpired(10, 10), isExpired(10, 11)], [false, true, true]);
+  assert.equal(isExpired(undefined, Number.MAX_SAFE_INTEGER), false);
+});
+
+test("moves an expiry, and nothing else, to another clock, within what a record holds", () => {
+  const plain: Message = {
+    topic: "a",
+    payload: new Uint8Array(),
+    qos: 1,
+    retain: false,
+    takenAtMs: 1,
+  };
+  assert.deepEqual(moveExpiry(plain, 5), plain);
+  const moved = (by: number) => moveExpiry({ ...plain, expiresAtMs: 100 }, by);
+  assert.deepEqual(moved(-40), { ...plain, expiresAtMs: 60 });
+  assert.deepEqual(
+    [moved(-1_000).expiresAtMs, moved(2 ** 60).expiresAtMs],
+    [0, Number.MAX_SAFE_INTEGER],
+  );
+});
+
 test("keeps the layout that lies on disks and in the cloud", () => {
   const message = { topic: "a/b", payload: Uint8Array.of(0xff), qos: 1, retain: true } as const;
   const record = encodeMessage({ ...message, takenAtMs: 300 });
@@ -80,7 +146,15 @@ test("refuses what is cut off, of another kind, QoS 3, no UTF-8, or a gap that c
     "03": "begins with 3, which no record does",
     "12": "begins with 18, which no record does",
     "3100": "begins with 49, which no record does",
-    "8100": "begins with 129, which no record does",
+    "8200": "begins with 130, which no record does",
+    b100: "begins with 177, which no record does",
+    "8100": "ends in the middle of a field",
+    "810000": "announces extras by 0, which no record does",
+    "810008": "announces extras by 8, which no record does",
+    "81000180": "ends in the middle of a field",
+    "81000202c3": "wants 2 bytes, has 1",
+    "81000201c30000": "holds text that is not UTF-8",
+    "81000405": "wants 5 bytes, has 0",
     "110005": "wants 5 bytes, has 0",
     "110001ff": "holds text that is not UTF-8",
     "02000000": "gap of 0 in 0..0",
@@ -98,9 +172,13 @@ test("answers arbitrary bytes with a record or FRAME_INVALID", () => {
   const bytes = fc
     .tuple(begins, fc.uint8Array({ maxLength: 40 }))
     .map(([first, rest]) => Uint8Array.of(first, ...rest));
+  const extras = fc
+    .tuple(fc.constantFrom(0x81, 0x91, 0xe1, 0xb1), fc.nat(9), fc.uint8Array({ maxLength: 40 }))
+    .map(([first, flags, rest]) => Uint8Array.of(first, 0, flags, ...rest));
   fc.assert(
-    fc.property(fc.oneof(bytes, fc.uint8Array({ maxLength: 60 })), (input) => {
+    fc.property(fc.oneof(bytes, extras, fc.uint8Array({ maxLength: 60 })), (input) => {
       assertOnlyFrameInvalid(() => decodeRecord(input));
+      assertOnlyFrameInvalid(() => recordExpiresAtMs(input));
     }),
     { ...RUNS, numRuns: 5_000 },
   );

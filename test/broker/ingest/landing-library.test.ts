@@ -28,6 +28,23 @@ test("the landing holds each sequence of a lane once, whatever is sent", async (
   assert.equal(await client.xlen(up), 4);
 });
 
+test("keeps when a frame was sent, if the gateway tells", async (t) => {
+  const { client } = await startRedis(t);
+  await loadLandingLibrary(client);
+  const { up, pos } = landingKeys("gw-001");
+  const append = (...args: (string | number)[]) =>
+    client.call("FCALL", LANDING_FUNCTIONS.append, 2, up, pos, "default", 7, ...args);
+  assert.deepEqual(await append(0, 1, "older"), ["OK", "7", "1"]);
+  assert.deepEqual(await append(1, 2, "newer", 1_795_390_887_365), ["OK", "7", "2"]);
+  const entries = await client.xrange(up, "-", "+");
+  const older = ["lane", "default", "epoch", "7", "frame", "older"];
+  const newer = ["lane", "default", "epoch", "7", "frame", "newer", "sent_ms", "1795390887365"];
+  assert.deepEqual(
+    entries.map(([, fields]) => fields),
+    [older, newer],
+  );
+});
+
 test("a probe tells the position, that somebody is there, and which commands are done", async (t) => {
   const { client } = await startRedis(t);
   await loadLandingLibrary(client);

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -17,7 +17,17 @@ import { type Certificates, makeCertificates } from "../../support/certificates.
 import { proxyHeader, sslTlv } from "../../support/proxy-header.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { BOUNDED, balancer, closed, type Opened, open, read, sample } from "./open.ts";
+import {
+  BOUNDED,
+  balancer,
+  closed,
+  connectTo,
+  listener,
+  type Opened,
+  open,
+  read,
+  sample,
+} from "./open.ts";
 
 const CONNECT = Buffer.from("100e00044d5154540402000500026863", "hex");
 const CONNACK = Buffer.from("20020000", "hex");
@@ -409,6 +419,92 @@ test("closes connections over the limit of all listeners, until one leaves", BOU
   assert.equal(opened.open(), 2);
 });
 
+test("closes connections over the limit of an address, and of no other", BOUNDED, async (t) => {
+  const limits = { connections_per_address_max: 2 };
+  const opened = await open(t, [{ address: "[::]:0" }, { proxy: true }], { limits });
+  const { port } = new URL(opened.addresses[0] ?? "");
+  const clientOf = (host: string) => connectTo(t, { host, port: Number(port) });
+  const first = clientOf("127.0.0.1");
+  clientOf("127.0.0.1");
+  await Promise.all([opened.next(), opened.next()]);
+  await closed(clientOf("127.0.0.1"));
+  assert.equal(opened.refused("connections_per_address_max"), 1);
+  assert.equal(opened.warnings[0]?.ip, "127.0.0.1");
+  clientOf("::1");
+  assert.equal((await opened.next()).peer.ip, "::1");
+  assert.equal(sample(opened.metrics, "sluice_connections_per_address"), 2);
+  first.destroy();
+  await waitFor("one has left", () => opened.open() === 2);
+  clientOf("127.0.0.1");
+  await opened.next();
+  await waitFor("that refused is gone", () => opened.open() === 3);
+});
+
+test("counts a client behind a balancer by the client's address", BOUNDED, async (t) => {
+  const limits = { connections_per_address_max: 2 };
+  const opened = await open(t, [{ proxy: true }], { limits });
+  const arrive = (header: Buffer) => {
+    const socket = opened.socket();
+    socket.write(header);
+    return socket;
+  };
+  for (const ip of ["192.0.2.1", "192.0.2.1", "192.0.2.2"]) {
+    arrive(proxyHeader({ ip }));
+    assert.equal((await opened.next()).peer.ip, ip);
+  }
+  await closed(arrive(proxyHeader({ ip: "192.0.2.1" })));
+  assert.equal(opened.refused("connections_per_address_max"), 1);
+  assert.equal(opened.warnings[0]?.ip, "192.0.2.1");
+  // The balancer's own checks are no client's.
+  for (let count = 0; count < 4; count += 1) {
+    arrive(proxyHeader({ command: "LOCAL" }));
+    assert.equal((await opened.next()).peer.proxied, "balancer");
+  }
+});
+
+test("knows no address on a unix socket, so counts by none", BOUNDED, async (t) => {
+  const path = join(temporaryFolder(t), "broker.sock");
+  const limits = { connections_per_address_max: 1 };
+  const opened = await open(t, [{ address: `unix:${path}` }], { limits });
+  for (let count = 0; count < 3; count += 1) {
+    opened.socket();
+    await opened.next();
+  }
+});
+
+test("closes who comes while too many have not logged in, until one has", BOUNDED, async (t) => {
+  const limits = { connections_unauthenticated_max: 2 };
+  const opened = await open(t, [{}, { proxy: true }], { limits });
+  const unauthenticated = () => sample(opened.metrics, "sluice_connections_unauthenticated");
+  const first = opened.socket(0);
+  const { entrance } = await opened.next();
+  // On its way still, which counts as well.
+  const second = opened.socket(1);
+  await waitFor("both are here", () => unauthenticated() === 2);
+  await closed(opened.socket(0));
+  assert.equal(opened.refused("connections_unauthenticated_max"), 1);
+  entrance.authenticated();
+  entrance.authenticated();
+  assert.equal(unauthenticated(), 1, "counted once");
+  opened.socket(0);
+  await opened.next();
+  second.destroy();
+  first.destroy();
+  await waitFor("both have left", () => opened.open() === 1);
+  entrance.authenticated();
+  assert.equal(unauthenticated(), 1);
+});
+
+test("tells since when a connection is here, handshakes included", BOUNDED, async (t) => {
+  const opened = await open(t, [{ proxy: true }]);
+  const client = opened.socket();
+  await waitFor("it is here", () => opened.open() === 1);
+  const hereAtMs = performance.now();
+  client.write(proxyHeader({}));
+  const { entrance } = await opened.next();
+  assert.ok(entrance.acceptedAtMs <= hereAtMs);
+});
+
 test("counts each connection of each protocol until its socket is closed", BOUNDED, async (t) => {
   const made = await certificates(t);
   const opened = await open(
@@ -426,6 +522,56 @@ test("counts each connection of each protocol until its socket is closed", BOUND
   }
   for (const stream of streams) stream.destroy();
   await waitFor("all are closed", () => opened.open() === 0);
+});
+
+test(
+  "takes new certificates for who comes from now on, and keeps who is here",
+  BOUNDED,
+  async (t) => {
+    const [old, renewed] = await Promise.all([certificates(t), certificates(t, ["gw-001"])]);
+    const settings = { protocol: "mqtts", ...serverFiles(old) } as const;
+    const opened = await open(t, [settings]);
+    const early = secure(t, opened.address(), old);
+    const { stream } = await opened.next();
+    const files = { ...serverFiles(renewed), ca_file: renewed.ca };
+    opened.prepare([listener({ ...settings, ...files })])();
+    early.write(CONNECT);
+    assert.deepEqual(await read(stream, CONNECT.length), CONNECT);
+    const [, peer] = await Promise.all([
+      speak(t, "mqtts", opened.address(), renewed, "gw-001"),
+      answer(opened),
+    ]);
+    assert.equal(peer.certificateName, "gw-001");
+  },
+);
+
+test("reads a listener's files again where only their content is new", BOUNDED, async (t) => {
+  const [old, renewed] = await Promise.all([certificates(t), certificates(t)]);
+  const settings = listener({ protocol: "mqtts", ...serverFiles(old) });
+  const opened = await open(t, [settings]);
+  for (const key of ["serverCert", "serverKey"] as const) copyFileSync(renewed[key], old[key]);
+  opened.prepare([settings])();
+  await Promise.all([speak(t, "mqtts", opened.address(), renewed), answer(opened)]);
+});
+
+test("changes nothing when one of the new files cannot be used", BOUNDED, async (t) => {
+  const made = await certificates(t);
+  const settings = { protocol: "mqtts", ...serverFiles(made) } as const;
+  const opened = await open(t, [{ protocol: "ws" }, settings]);
+  const listeners = [
+    listener({ protocol: "ws", proxy: true }),
+    listener({ ...settings, key_file: made.ca }),
+  ];
+  assert.throws(() => opened.prepare(listeners), { code: "CERTIFICATE_UNREADABLE" });
+  for (const [index, protocol] of (["ws", "mqtts"] as const).entries()) {
+    await Promise.all([speak(t, protocol, opened.address(index), made), answer(opened)]);
+  }
+});
+
+test("leaves a listener as it is that the new settings do not have", BOUNDED, async (t) => {
+  const opened = await open(t, [{ protocol: "ws" }]);
+  opened.prepare([listener({ protocol: "mqtt" }), listener({ address: "127.0.0.1:1" })])();
+  await Promise.all([speak(t, "ws", opened.address(), await certificates(t)), answer(opened)]);
 });
 
 test("survives the reset of a connection that was handed over", BOUNDED, async (t) => {

@@ -7,8 +7,14 @@ import type { Duplex } from "node:stream";
 import type { TestContext } from "node:test";
 import { pino } from "pino";
 import { Metrics } from "#runtime/metrics";
+import { parseSettings } from "#runtime/settings";
 import type { ListenerSettings, Settings } from "#runtime/settings-schema";
-import { type Listeners, openListeners, type Peer } from "../../../broker/mqtt/listeners.ts";
+import {
+  type Entrance,
+  type Listeners,
+  openListeners,
+  type Peer,
+} from "../../../broker/mqtt/listeners.ts";
 
 /** Each test ends, whatever it waits for. */
 export const BOUNDED = { timeout: 30_000 } as const;
@@ -16,6 +22,7 @@ export const BOUNDED = { timeout: 30_000 } as const;
 export interface Accepted {
   readonly stream: Duplex;
   readonly peer: Peer;
+  readonly entrance: Entrance;
 }
 
 export interface Opened extends Listeners {
@@ -35,12 +42,9 @@ export interface OpenOptions {
 }
 
 export const LIMITS: Settings["limits"] = {
+  ...parseSettings('role = "gateway"', "defaults").limits,
   connections_max: 100,
   connect_seconds_max: 20,
-  packet_bytes_max: 262_144,
-  packet_before_connect_bytes_max: 65_536,
-  delivery_messages_max: 10_000,
-  delivery_bytes_max: 4_194_304,
 };
 
 export function listener(settings: Partial<ListenerSettings>): ListenerSettings {
@@ -49,6 +53,7 @@ export function listener(settings: Partial<ListenerSettings>): ListenerSettings 
     address: "127.0.0.1:0",
     proxy: false,
     proxy_from: ["127.0.0.1", "::1"],
+    origins: [],
     ...settings,
   };
 }
@@ -69,11 +74,11 @@ export async function open(
     limits: { ...LIMITS, ...limits },
     log,
     metrics,
-    accept: (stream, peer) => {
+    accept: (stream, peer, entrance) => {
       t.after(() => stream.destroy());
       const taker = waiting.shift();
-      if (taker) taker({ stream, peer });
-      else arrived.push({ stream, peer });
+      if (taker) taker({ stream, peer, entrance });
+      else arrived.push({ stream, peer, entrance });
     },
   });
   t.after(() => opened.close());

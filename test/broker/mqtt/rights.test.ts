@@ -1,8 +1,16 @@
+// rights.test: what clients may do, by the tables that are meant for them.
+// Path: test. Touches: nothing.
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Identity, rightsOf } from "../../../broker/mqtt/rights.ts";
+import fc from "fast-check";
+import { filterMatches } from "#contract/topics";
+import type { Settings } from "#runtime/settings-schema";
+import { type Identity, Rights } from "../../../broker/mqtt/rights.ts";
 
 const METER: Identity = { clientId: "m-1", user: "meter", certificateName: undefined };
+const rightsOf = (rights: Settings["access"]["rights"], identity: Identity) =>
+  new Rights(rights).of(identity);
 const grant = (more: object) => ({ publish: [], retain: undefined, subscribe: [], ...more });
 
 test("without any table everything is allowed, with one only what it grants", () => {
@@ -53,7 +61,63 @@ test("a right to retain is as wide as that to publish, unless it is named", () =
   );
 });
 
-test("# grants no $-topics", () => {
-  const { maySubscribe, mayReceive } = rightsOf([grant({ subscribe: ["#"] })], METER);
-  assert.deepEqual([maySubscribe("$SYS/#"), mayReceive("$SYS/broker/uptime")], [false, false]);
+test("a certificate's name is its client's user, where that logs in with no other", () => {
+  const rights = [grant({ user: "meter", publish: ["of/%u"] })];
+  const may = (user: string | undefined) => {
+    const own = rightsOf(rights, { clientId: "x", user, certificateName: "meter" });
+    return own.mayPublish("of/meter", false);
+  };
+  assert.deepEqual([may(undefined), may("other")], [true, false]);
+});
+
+test("a name that holds a mark is no mark", () => {
+  const rights = [grant({ publish: ["%u/x"] })];
+  const own = rightsOf(rights, { ...METER, user: "%c" });
+  assert.deepEqual([own.mayPublish("%c/x", false), own.mayPublish("m-1/x", false)], [true, false]);
+});
+
+test("# grants no $-topics, nor does a name that begins with $", () => {
+  const all = rightsOf([grant({ subscribe: ["#"] })], METER);
+  assert.deepEqual(
+    [all.maySubscribe("$SYS/#"), all.mayReceive("$SYS/broker/uptime")],
+    [false, false],
+  );
+  const named = rightsOf([grant({ subscribe: ["%c/#"] })], { ...METER, clientId: "$SYS" });
+  assert.deepEqual(
+    [named.maySubscribe("$SYS/#"), named.mayReceive("$SYS/broker/uptime")],
+    [false, false],
+  );
+  const granted = rightsOf([grant({ subscribe: ["$SYS/broker/#"] })], METER);
+  assert.ok(granted.maySubscribe("$SYS/broker/uptime"));
+});
+
+test("a shared subscription is asked for by the filter behind its group, never with it", () => {
+  for (const rights of [[], [grant({ subscribe: ["#"] })]]) {
+    const own = rightsOf(rights, METER);
+    assert.deepEqual([own.maySubscribe("a/#"), own.maySubscribe("$share/g/a/#")], [true, false]);
+  }
+});
+
+test("what may be subscribed to may be received, whatever a filter selects", () => {
+  const level = fc.constantFrom("a", "b", "", "+", "$SYS");
+  const filter = fc
+    .tuple(fc.array(level, { minLength: 1, maxLength: 4 }), fc.boolean())
+    .map(([levels, isTree]) => (isTree ? [...levels, "#"] : levels).join("/"))
+    .filter((it) => it !== "");
+  const topic = fc
+    .array(fc.constantFrom("a", "b", "", "$SYS"), { minLength: 1, maxLength: 5 })
+    .map((levels) => levels.join("/"));
+  let received = 0;
+  fc.assert(
+    fc.property(fc.array(filter, { maxLength: 4 }), filter, topic, (subscribe, asked, heard) => {
+      const own = rightsOf([grant({ subscribe })], METER);
+      const isGranted = subscribe.some((it) => filterMatches(it, heard));
+      assert.equal(own.mayReceive(heard), isGranted);
+      if (!own.maySubscribe(asked) || !filterMatches(asked, heard)) return;
+      received += 1;
+      assert.ok(isGranted);
+    }),
+    { seed: 1, numRuns: 20_000 },
+  );
+  assert.ok(received > 100, `${received} cases say something`);
 });

@@ -76,8 +76,71 @@ test("answers and closes what is no upgrade to a WebSocket", BOUNDED, async (t) 
     assert.equal(text.split("\r\n")[0], answer);
   }
   assert.equal(opened.refused("websocket"), 3);
-  assert.equal(sample(opened.metrics, 'sluice_connections_total{protocol="ws"}'), undefined);
+  assert.equal(sample(opened.metrics, 'sluice_connections_total{protocol="ws"}'), 0);
   await waitFor("all sockets are closed", () => opened.open() === 0);
+});
+
+/** The answer to an upgrade from a page of this origin: 101, or the status of a refusal. */
+async function upgradeFrom(t: TestContext, opened: Opened, host: string, origin?: string) {
+  const socket = opened.socket();
+  const headers = [
+    "GET /mqtt HTTP/1.1",
+    `Host: ${host}`,
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Protocol: mqtt",
+    ...(origin === undefined ? [] : [`Origin: ${origin}`]),
+  ];
+  socket.write(`${headers.join("\r\n")}\r\n\r\n`);
+  const [first] = await once(socket, "data");
+  t.after(() => socket.destroy());
+  return Number(/^HTTP\/1\.1 (\d{3})/.exec(first.toString())?.[1]);
+}
+
+test(
+  "lets pages of its own host connect, and of the origins that are listed",
+  BOUNDED,
+  async (t) => {
+    const listed = ["https://app.example.com", "http://[2001:db8::1]:8080"];
+    const opened = await open(t, [{ protocol: "ws", origins: listed }]);
+    const answers = (host: string, origin?: string) => upgradeFrom(t, opened, host, origin);
+    assert.equal(await answers("gw-001.local:8083"), 101, "no browser");
+    assert.equal(await answers("gw-001.local:8083", "http://gw-001.local:8083"), 101);
+    assert.equal(await answers("GW-001.local", "http://gw-001.local"), 101);
+    assert.equal(await answers("gw-001.local:443", "https://gw-001.local"), 101, "443 is https's");
+    for (const origin of listed) assert.equal(await answers("gw-001.local", origin), 101);
+  },
+);
+
+test("refuses any other page with 403, counts it, and tells the operator", BOUNDED, async (t) => {
+  const opened = await open(t, [{ protocol: "ws", origins: ["https://app.example.com"] }]);
+  const strangers = [
+    "https://evil.example.com",
+    "http://app.example.com",
+    "https://app.example.com:8443",
+    "https://app.example.com.evil.example",
+    "http://gw-001.local:9999",
+    "https://gw-001.local:8083@evil.example.com",
+    "null",
+    "file://",
+    "not an origin",
+  ];
+  for (const origin of strangers) {
+    assert.equal(await upgradeFrom(t, opened, "gw-001.local:8083", origin), 403, origin);
+  }
+  assert.equal(opened.refused("origin"), strangers.length);
+  assert.equal(opened.warnings.length, 1, "logged once in a while");
+  assert.match(String(opened.warnings[0]?.why), /^https:\/\/evil\.example\.com is not among/);
+  await waitFor("all sockets are closed", () => opened.open() === 0);
+});
+
+test("lets pages of all origins connect with *", BOUNDED, async (t) => {
+  const opened = await open(t, [{ protocol: "ws", origins: ["*"] }]);
+  for (const origin of ["https://evil.example.com", "null"]) {
+    assert.equal(await upgradeFrom(t, opened, "gw-001.local", origin), 101);
+  }
 });
 
 test(
@@ -232,4 +295,26 @@ test("answers a ping", BOUNDED, async (t) => {
   const pong = once(webSocket, "pong");
   webSocket.ping("here?");
   assert.equal(String((await pong)[0]), "here?");
+});
+
+test("owes no pongs to a client that reads none", BOUNDED, async (t) => {
+  const { webSocket, stream } = await pair(t);
+  const answered = once(webSocket, "message");
+  stream.write(CONNACK);
+  await answered;
+  webSocket.pause();
+  // More than the sockets' buffers take.
+  const count = 200_000;
+  for (let index = 0; index < count; index += 1) webSocket.ping(Buffer.alloc(125));
+  webSocket.send(CONNACK);
+  await read(stream, CONNACK.length);
+  let pongs = 0;
+  webSocket.on("pong", () => {
+    pongs += 1;
+  });
+  stream.write(CONNACK);
+  const message = once(webSocket, "message");
+  webSocket.resume();
+  await message;
+  assert.ok(pongs > 0 && pongs < count / 2, `${pongs} pongs`);
 });

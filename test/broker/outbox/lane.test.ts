@@ -4,6 +4,7 @@ import { decodeRecord, encodeMessage } from "#contract/message";
 import { Lane } from "../../../broker/outbox/lane.ts";
 import { Store } from "../../../broker/store/store.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
+import { Disk } from "../store/disk.ts";
 
 const LIMITS = { bytesMax: 100_000, tailBytesMax: 1_000, tailSecondsMax: 600 };
 
@@ -24,6 +25,7 @@ async function openLane(t: TestContext, limits: Partial<typeof LIMITS> = {}) {
   const open = () => Lane.open("default", store, { ...LIMITS, ...limits });
   return {
     lane: await open(),
+    store,
     async reopened(): Promise<Lane> {
       await store.close();
       store = await Store.open(folder);
@@ -71,6 +73,28 @@ test("refuses an append over the lane's limit, and takes it again once the cloud
   await lane.moveTo(1);
   await lane.append(record("m3"), true);
   assert.equal(lane.lastSeq, 3);
+});
+
+test("refuses at once what would not fit beside writes that are not stored yet", async (t) => {
+  const { lane, store } = await openLane(t, { bytesMax: record("m1").length * 2 });
+  const writes = [lane.write(record("m1"), true), lane.write(record("m2"), true)];
+  assert.throws(() => lane.write(record("m3"), true), { code: "OUTBOX_FULL" });
+  assert.equal(lane.lastSeq, 0, "a write that is not committed has no number");
+  for (const write of writes) await store.commit(write);
+  assert.deepEqual([lane.lastSeq, lane.status().waitingMessages], [2, 2]);
+});
+
+test("gives a number and its room to another when the store refuses the write", async () => {
+  const disk = new Disk();
+  const lane = await Lane.open("default", disk, { ...LIMITS, bytesMax: record("m1").length * 2 });
+  const woken: number[] = [];
+  lane.onAppend(() => woken.push(lane.lastSeq));
+  disk.fault = new Error("disk full");
+  await assert.rejects(fill(lane, 1, 2), /disk full/);
+  assert.deepEqual([lane.lastSeq, lane.status().waitingBytes, woken], [0, 0, []]);
+  disk.fault = undefined;
+  await fill(lane, 1, 2);
+  assert.deepEqual([lane.lastSeq, woken], [2, [1, 2]]);
 });
 
 test("keeps a tail of what the cloud took, up to its limit in bytes", async (t) => {

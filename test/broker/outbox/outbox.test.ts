@@ -19,6 +19,10 @@ const SETTINGS = {
   ],
 };
 
+function messageOn(topic: string, qos: Message["qos"]): Message {
+  return { topic, qos, payload: new Uint8Array(3), retain: false, takenAtMs: 1 };
+}
+
 test("the first rule that matches decides the lane, and whether QoS 0 goes up", async (t) => {
   const store = await Store.open(temporaryFolder(t));
   const outbox = await Outbox.open(store, SETTINGS, FORWARDS);
@@ -27,7 +31,7 @@ test("the first rule that matches decides the lane, and whether QoS 0 goes up", 
     await store.close();
   });
   const take = (topic: string, qos: Message["qos"]) =>
-    outbox.take({ topic, qos, payload: new Uint8Array(3), retain: false, takenAtMs: 1 });
+    store.take(outbox.write(messageOn(topic, qos)), undefined);
   const held = () => outbox.status().map(({ lane, lastSeq }) => `${lane} ${lastSeq}`);
 
   await take("alarm/fire", 1);
@@ -40,4 +44,17 @@ test("the first rule that matches decides the lane, and whether QoS 0 goes up", 
   assert.deepEqual(held(), ["alarms 2", "default 2"]);
   await take("meter/1/deep", 1);
   assert.deepEqual(held(), ["alarms 2", "default 2"], "no rule: it stays on the gateway");
+});
+
+test("a message that no rule forwards has nothing to write, at once", async (t) => {
+  const store = await Store.open(temporaryFolder(t));
+  const outbox = await Outbox.open(store, SETTINGS, FORWARDS);
+  t.after(async () => {
+    await outbox.close();
+    await store.close();
+  });
+  assert.equal(outbox.write(messageOn("other", 2)), undefined);
+  assert.equal(outbox.write(messageOn("noise/x", 0)), undefined);
+  assert.equal(outbox.write(messageOn("meter/1", 0))?.sync, false);
+  assert.equal(outbox.write(messageOn("meter/1", 1))?.sync, true);
 });

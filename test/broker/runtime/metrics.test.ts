@@ -26,6 +26,19 @@ test("counts by labels and sums over them", () => {
   assert.equal(metrics.total("sluice_never_total"), 0);
 });
 
+test("adds to a tally what a counter of the same labels adds to, and shows it from the start", () => {
+  const metrics = new Metrics();
+  const tally = metrics.tally("sluice_x_total", "x", { qos: "0" });
+  assert.match(metrics.text(), /^sluice_x_total\{qos="0"\} 0$/m);
+  tally.add();
+  tally.add(4);
+  metrics.counter("sluice_x_total", "x")({ qos: "0" }, 2);
+  metrics.tally("sluice_x_total", "x", { qos: "1" }).add();
+  assert.equal(metrics.tally("sluice_x_total", "x", { qos: "0" }), tally);
+  assert.deepEqual([tally.count, metrics.total("sluice_x_total")], [7, 8]);
+  assert.match(metrics.text(), /^sluice_x_total\{qos="0"\} 7\nsluice_x_total\{qos="1"\} 1$/m);
+});
+
 test("takes the same counter for the same name", () => {
   const metrics = new Metrics();
   metrics.counter("sluice_x_total", "x")();

@@ -187,6 +187,45 @@ test("says what it found and what is allowed", () => {
   }
 });
 
+test("takes origins in the one spelling that browsers send, or all of them", () => {
+  const listenerWith = (origin: string) =>
+    gateway(`[[listeners]]\nprotocol = "ws"\naddress = "h:1"\norigins = ["${origin}"]`);
+  for (const good of ["*", "https://app.example.com", "http://app.example.com:8080"]) {
+    assert.deepEqual(parseSettings(listenerWith(good), PATH).listeners[0]?.origins, [good]);
+  }
+  const allowed = 'allowed: "*" or an origin as browsers send it, as "https://app.example.com"';
+  for (const bad of [
+    "app.example.com",
+    "https://app.example.com/",
+    "https://app.example.com:443",
+    "https://APP.example.com",
+    "wss://app.example.com",
+  ]) {
+    const fault = faultOf(listenerWith(bad));
+    assert.ok(fault.startsWith("sluice.toml:5: listeners[0].origins[0] is "), fault);
+    assert.ok(fault.endsWith(allowed), fault);
+  }
+});
+
+test("takes as server reference what MQTT 5 can tell a client", () => {
+  const withReference = (text: string) => gateway(`access.server_reference = "${text}"`);
+  for (const good of ["b2:8883", "b2.example.com b3.example.com:1883"]) {
+    assert.equal(parseSettings(withReference(good), PATH).access.server_reference, good);
+  }
+  for (const bad of ["", " b2", "b2\\nb3", "b2\\u0000", "b".repeat(1_025)]) {
+    assert.match(faultOf(withReference(bad)), /access\.server_reference is .*1024 characters/);
+  }
+});
+
+test("grants by the filter of a shared subscription, not by its group", () => {
+  const fault = faultOf(gateway('[[access.rights]]\nsubscribe = ["a/#", "$share/g/a"]'));
+  assert.equal(
+    fault,
+    'sluice.toml:3: access.rights[0].subscribe[1] is "$share/g/a"; ' +
+      "allowed: the filter that stands behind $share/<group>/",
+  );
+});
+
 test("names what is missing and what it may be", () => {
   assert.equal(faultOf(""), 'sluice.toml:1: role is missing; allowed: "gateway", "cloud"');
   assert.equal(

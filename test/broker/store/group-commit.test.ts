@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { GroupCommit, type Operation } from "../../../broker/store/group-commit.ts";
+import { waitFor } from "../../support/wait-for.ts";
 
 const put = (key: string): Operation => ({ type: "put", key, value: new Uint8Array() });
 
@@ -69,4 +70,66 @@ test("takes numbers back, newest first, when the disk refuses the batch", async 
   await disk.finish();
   await third;
   assert.deepEqual(disk.batches.at(-1)?.keys, ["1"]);
+});
+
+test("tells a write that it is stored before whoever waits for it, in the order of the batch", async () => {
+  const disk = new Disk();
+  const commits = new GroupCommit(disk.write);
+  const told: string[] = [];
+  const commit = (key: string) =>
+    commits
+      .commit({ sync: false, prepare: () => [put(key)], stored: () => told.push(`stored ${key}`) })
+      .then(() => told.push(`resolved ${key}`));
+  const both = Promise.all([commit("a"), commit("b")]);
+  await new Promise(setImmediate);
+  assert.deepEqual(told, []);
+  await disk.finish();
+  await both;
+  assert.deepEqual(told, ["stored a", "stored b", "resolved a", "resolved b"]);
+});
+
+test("what may come later rides behind the writes of the next batch", async () => {
+  const disk = new Disk();
+  const commits = new GroupCommit(disk.write);
+  commits.later({ sync: false, prepare: () => [put("later")] });
+  await new Promise(setImmediate);
+  assert.deepEqual(disk.batches, [], "it waits for company");
+  const committed = commits.commit({ sync: true, prepare: () => [put("a")] });
+  await disk.finish();
+  await committed;
+  assert.deepEqual(disk.batches, [{ keys: ["a", "later"], sync: true }]);
+});
+
+test("what may come later comes by itself when no other write does", async () => {
+  const disk = new Disk();
+  const commits = new GroupCommit(disk.write);
+  commits.later({ sync: false, prepare: () => [put("later")] });
+  // The timer alone keeps no process alive, so something else must.
+  await waitFor("the write", () => disk.batches.length === 1);
+  assert.deepEqual(disk.batches, [{ keys: ["later"], sync: false }]);
+  await disk.finish();
+});
+
+test("what may come later is undone when the disk refuses it, and nobody has to hear", async () => {
+  const disk = new Disk();
+  const commits = new GroupCommit(disk.write);
+  let isUndone = false;
+  commits.later({
+    sync: false,
+    prepare: () => [put("later")],
+    undo: () => {
+      isUndone = true;
+    },
+  });
+  const idle = commits.idle();
+  await disk.finish(new Error("disk full"));
+  await idle;
+  assert.ok(isUndone);
+});
+
+test("a batch in which nothing is left to change asks nothing of the disk", async () => {
+  const disk = new Disk();
+  const commits = new GroupCommit(disk.write);
+  await commits.commit({ sync: true, prepare: () => [] });
+  assert.deepEqual(disk.batches, []);
 });

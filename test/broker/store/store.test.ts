@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { MessageNumbers } from "../../../broker/store/message-numbers.ts";
+import type { Write } from "../../../broker/store/group-commit.ts";
 import { Store } from "../../../broker/store/store.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
 
@@ -30,17 +30,55 @@ test("keeps a cursor over a restart", async (t) => {
   assert.equal(await after.cursor("c").read(), "5-1");
 });
 
-test("never numbers a message twice, even when the clock fell back to 1970", async (t) => {
+test("takes what two parts write as one batch, which is synced if one of them asks", async (t) => {
   const store = await Store.open(temporaryFolder(t));
   t.after(() => store.close());
-  const [today, fallen] = [
-    await MessageNumbers.open(store, Date.UTC(2026, 0, 1)),
-    await MessageNumbers.open(store, 0),
-  ];
-  assert.ok(fallen.first > today.first);
-  const first = (await MessageNumbers.open(store, 0)).first;
-  assert.equal(String(first).length, 16, "numbers sort as text");
-  assert.ok(Number.isSafeInteger(first));
+  const calls: string[] = [];
+  const write = (key: string, sync: boolean): Write => ({
+    sync,
+    prepare: () => [{ type: "put", key, value: new Uint8Array([1]) }],
+    undo: () => calls.push(`undo ${key}`),
+    stored: () => calls.push(`stored ${key}`),
+  });
+  assert.equal(store.take(undefined, undefined), undefined, "nobody has to wait");
+  await store.take(write("a", false), undefined);
+  await store.take(undefined, write("b", false));
+  await store.take(write("c", false), write("d", true));
+  for (const key of ["a", "b", "c", "d"]) assert.ok(await store.get(key));
+  // A value that LevelDB refuses takes its companion with it.
+  const value = JSON.parse("null");
+  const refused = {
+    ...write("f", false),
+    prepare: () => [{ type: "put", key: "f", value } as const],
+  };
+  await assert.rejects(async () => store.take(write("e", true), refused), { code: "STORE_FAILED" });
+  assert.equal(await store.get("e"), undefined);
+  assert.deepEqual(calls, ["stored a", "stored b", "stored c", "stored d", "undo f", "undo e"]);
+});
+
+test("opens its sessions, which are there again after a restart", async (t) => {
+  const folder = temporaryFolder(t);
+  const before = await Store.open(folder);
+  const session = { clientId: "a", expirySeconds: 60, subscriptions: [], sentUpTo: 0 };
+  await (await before.sessions()).save(session);
+  await before.close();
+  const after = await Store.open(folder);
+  t.after(() => after.close());
+  assert.deepEqual(await (await after.sessions()).load("a"), session);
+});
+
+test("what was to be deleted later is deleted before the store closes", async (t) => {
+  const folder = temporaryFolder(t);
+  const before = await Store.open(folder);
+  await before.commit({
+    sync: false,
+    prepare: () => [{ type: "put", key: "a", value: new Uint8Array([1]) }],
+  });
+  before.later({ sync: false, prepare: () => [{ type: "del", key: "a" }] });
+  await before.close();
+  const after = await Store.open(folder);
+  t.after(() => after.close());
+  assert.equal(await after.get("a"), undefined);
 });
 
 test("a read that fails is told as the store's failure, not as LevelDB's", async (t) => {

@@ -3,7 +3,8 @@ import { type TestContext, test } from "node:test";
 import * as v from "valibot";
 import { decodeFrame } from "#contract/frame";
 import { landingKeys } from "#contract/landing";
-import { encodeMessage } from "#contract/message";
+import { encodeMessage, type Message } from "#contract/message";
+import { steadyNowMs } from "#runtime/clock";
 import { createLog } from "#runtime/log";
 import { Metrics } from "#runtime/metrics";
 import { SettingsSchema, type UplinkSettings } from "#runtime/settings-schema";
@@ -27,7 +28,13 @@ function uplinkSettings(url: string): UplinkSettings {
 }
 
 /** A lane, a landing and a sender between them. */
-async function startSender(t: TestContext, redis: RedisServer, limits = LIMITS) {
+async function startSender(
+  t: TestContext,
+  redis: RedisServer,
+  limits = LIMITS,
+  clock = steadyNowMs,
+) {
+  const metrics = new Metrics();
   const store = await Store.open(temporaryFolder(t));
   const lane = await Lane.open("default", store, limits);
   const run = () => {
@@ -36,8 +43,9 @@ async function startSender(t: TestContext, redis: RedisServer, limits = LIMITS) 
       probeMs: 200,
       connect: (lost) => Landing.connect(uplinkSettings(redis.url), GATEWAY, lost),
       downCursor: () => "0-0",
+      clock,
       log,
-      metrics: new Metrics(),
+      metrics,
     });
     const running = sender.run();
     const stopped = async () => {
@@ -51,17 +59,18 @@ async function startSender(t: TestContext, redis: RedisServer, limits = LIMITS) 
     await current.stopped();
     await store.close();
   });
-  const append = (from: number, to: number) =>
+  const append = (from: number, to: number, extras: Partial<Message> = {}) =>
     Promise.all(
       Array.from({ length: to - from + 1 }, (_, index) => {
         const payload = new TextEncoder().encode(String(from + index));
         const message = { topic: "t", payload, qos: 1, retain: false, takenAtMs: 1 } as const;
-        return lane.append(encodeMessage(message), true);
+        return lane.append(encodeMessage({ ...message, ...extras }), true);
       }),
     );
   return {
     lane,
     append,
+    metrics,
     get sender() {
       return current.sender;
     },
@@ -74,14 +83,14 @@ async function startSender(t: TestContext, redis: RedisServer, limits = LIMITS) 
   };
 }
 
-/** What the landing holds: payloads, and gaps as "from..to". */
+/** What the landing holds: payloads, and gaps as "from..to reason". */
 async function landed(redis: RedisServer): Promise<string[]> {
   const entries = await redis.client.xrangeBuffer(landingKeys(GATEWAY).up, "-", "+");
   return entries.flatMap(([, fields]) => {
     const frame = fields[fields.findIndex((field) => field.toString() === "frame") + 1];
     return decodeFrame(frame ?? Buffer.alloc(0)).map(({ record }) =>
       record.kind === "gap"
-        ? `${record.gap.from}..${record.gap.to}`
+        ? `${record.gap.from}..${record.gap.to} ${record.gap.reason}`
         : new TextDecoder().decode(record.message.payload),
     );
   });
@@ -132,8 +141,54 @@ test("puts a gap record in place of what the landing forgot beyond the tail", as
   await redis.client.del(...Object.values(landingKeys(GATEWAY)));
   await append(101, 110);
   await waitFor("the rest to arrive", () => lane.position === 110);
-  assert.deepEqual(await landed(redis), ["1..100", ...numbers(101, 110)]);
+  assert.deepEqual(await landed(redis), [
+    "1..100 the cloud forgot more than the tail holds",
+    ...numbers(101, 110),
+  ]);
   assert.equal(lane.status().droppedMessages, 100, "and the operator sees it");
+});
+
+test("covers what expired while it waited by a gap record, and counts it apart", async (t) => {
+  const redis = await startRedis(t);
+  const nowMs = 1_000.5;
+  const { lane, append, metrics } = await startSender(t, redis, LIMITS, () => nowMs);
+  await append(1, 1);
+  await append(2, 3, { expiresAtMs: 1_000 });
+  await append(4, 4, { expiresAtMs: 1_001 });
+  const before = await lane.readAfter(0);
+  await loadLandingLibrary(redis.client);
+  await waitFor("all to arrive", () => lane.position === 4, 10_000);
+  assert.deepEqual(await landed(redis), ["1", "2..2 expired", "3..3 expired", "4"]);
+  assert.equal(metrics.total("sluice_uplink_expired_total"), 2);
+  assert.equal(metrics.total("sluice_uplink_messages_total"), 2);
+  assert.equal(lane.status().droppedMessages, 0, "it is no loss by a limit");
+  assert.deepEqual(await lane.readAfter(0), before, "the lane keeps what it had");
+});
+
+test("tells with each frame when it was sent by the gateway's clock", async (t) => {
+  const redis = await startRedis(t);
+  await loadLandingLibrary(redis.client);
+  const { lane, append } = await startSender(t, redis, LIMITS, () => 1_000.5);
+  await append(1, 1);
+  await waitFor("it to arrive", () => lane.position === 1);
+  const [entry] = await redis.client.xrange(landingKeys(GATEWAY).up, "-", "+");
+  assert.deepEqual(entry?.[1].slice(-2), ["sent_ms", "1000"]);
+});
+
+test("an expired message stays one number of its lane when the cloud forgets it", async (t) => {
+  const redis = await startRedis(t);
+  await loadLandingLibrary(redis.client);
+  let nowMs = 0;
+  const { lane, append } = await startSender(t, redis, LIMITS, () => nowMs);
+  await append(1, 3, { expiresAtMs: 500 });
+  await waitFor("all to arrive", () => lane.position === 3);
+  assert.deepEqual(await landed(redis), numbers(1, 3));
+  nowMs = 500;
+  await redis.client.del(...Object.values(landingKeys(GATEWAY)));
+  await append(4, 4);
+  await waitFor("the rewind", async () => (await landed(redis)).length === 4);
+  const gaps = ["1..1 expired", "2..2 expired", "3..3 expired"];
+  assert.deepEqual(await landed(redis), [...gaps, "4"]);
 });
 
 test("begins a new epoch when the cloud holds more than this outbox ever wrote", async (t) => {

@@ -1,0 +1,152 @@
+// aftermath: what is left to be done when a connection is over: the will, the session's end, messages
+// of shared subscriptions for another member.
+// Path: sessions → [aftermath] → store, routing. Touches: the store that it is given.
+
+import type { SessionQueue, SessionStore, Will } from "#contract/session";
+import { steadyNowMs } from "#runtime/clock";
+import type { ClientRights } from "./rights.ts";
+import type { Routing } from "./routing.ts";
+import type { Session } from "./session.ts";
+import type { Entry } from "./sources.ts";
+
+/** What is read of a queue at once when its shared messages go to another member. */
+const READ_COUNT_MAX = 256;
+const READ_BYTES_MAX = 1_048_576;
+
+export interface AftermathOptions {
+  readonly store: SessionStore;
+  readonly routing: Routing;
+  /** Takes the session out of all that this broker knows. */
+  readonly forget: (clientId: string) => void;
+}
+
+export class Aftermath {
+  readonly #options: AftermathOptions;
+  /** Sessions with something to be done while their client is away: a will, an end. */
+  readonly #away = new Set<Session>();
+
+  constructor(options: AftermathOptions) {
+    this.#options = options;
+  }
+
+  /** Its client is away: its will and its end are looked after from now on. */
+  watch(session: Session): void {
+    this.#away.add(session);
+  }
+
+  /** Its client is back, or it is gone. */
+  unwatch(session: Session): void {
+    this.#away.delete(session);
+  }
+
+  get watched(): Iterable<Session> {
+    return this.#away;
+  }
+
+  /** The connection is over: the session ends with it, or is kept with what is left of it to do. */
+  async goAway(session: Session): Promise<void> {
+    const { will } = session;
+    if (!session.isLasting) {
+      await this.end(session);
+      return;
+    }
+    if (will && will.delaySeconds === 0) {
+      session.will = undefined;
+      await this.publishWill(will, session.rights);
+    }
+    if (session.isConnected) return;
+    this.watch(session);
+    await this.save(session);
+  }
+
+  /** Keeps the session as it is, and tells the other brokers. */
+  async save(session: Session): Promise<void> {
+    const stored = session.stored();
+    session.isStored ||= session.isKept || session.will !== undefined;
+    if (session.isStored) await this.#options.store.save(stored);
+    await this.#options.routing.notify({ kind: "session", session: stored });
+  }
+
+  /** Nothing of it is left; its will, if it is due yet, is published now [MQTT-3.1.2-8]. */
+  async end(session: Session): Promise<void> {
+    const { will, clientId, isStored } = session;
+    const isKnown = isStored || session.subscriptions.size > 0;
+    session.will = undefined;
+    this.unwatch(session);
+    this.#options.forget(clientId);
+    if (will) await this.publishWill(will, session.rights);
+    if (isStored) await this.unstore(session);
+    if (isKnown) await this.#options.routing.notify({ kind: "ended", clientId });
+  }
+
+  /** Nothing of it need be kept: its document goes, its queue and its QoS 2 ids. */
+  async unstore(session: Session): Promise<void> {
+    session.isStored = false;
+    await this.#options.store.remove(session.clientId);
+  }
+
+  /** The rights are asked again: a session may outlive settings. */
+  async publishWill({ message, expirySeconds }: Will, rights: ClientRights): Promise<void> {
+    if (!rights.mayPublish(message.topic, message.retain)) return;
+    const takenAtMs = Math.floor(steadyNowMs());
+    const expiry =
+      expirySeconds === undefined ? {} : { expiresAtMs: takenAtMs + expirySeconds * 1_000 };
+    await this.#options.routing.publish({ ...message, takenAtMs, ...expiry }, { last: undefined });
+  }
+
+  /** A will that is due by now, or the end of a session whose time is over. */
+  async lookAfter(session: Session): Promise<void> {
+    const awayMs = session.awayMs();
+    if (session.isConnected) {
+      this.unwatch(session);
+    } else if (session.isExpired) {
+      this.unwatch(session);
+      await this.end(session);
+    } else if (session.will && awayMs >= session.will.delaySeconds * 1_000) {
+      const { will } = session;
+      session.will = undefined;
+      await this.publishWill(will, session.rights);
+      await this.save(session);
+    }
+  }
+
+  /** Messages of a shared subscription that this member has not acknowledged go to another. */
+  async handOverShared(session: Session, unsent: readonly Entry[]): Promise<void> {
+    if (session.isKept) {
+      await this.#handOverQueued(session);
+      return;
+    }
+    for (const { publication, form, shared } of unsent) {
+      if (!publication || shared === undefined || form.qos === 0) continue;
+      await this.#options.routing.redispatch(publication.message, form.qos, shared, session);
+    }
+  }
+
+  async #handOverQueued(session: Session): Promise<void> {
+    if (!session.isMember) return;
+    const queue = this.#options.store.queue(session.clientId);
+    let after = 0;
+    for (;;) {
+      const read = await queue.read(after, READ_COUNT_MAX, READ_BYTES_MAX);
+      for (const entry of read) {
+        after = entry.number;
+        if (session.isConnected) return;
+        await this.#handOver(session, queue, entry);
+      }
+      if (read.length === 0) return;
+    }
+  }
+
+  async #handOver(
+    session: Session,
+    queue: SessionQueue,
+    { number, message, qos, shared }: Awaited<ReturnType<SessionQueue["read"]>>[number],
+  ): Promise<void> {
+    // A QoS 2 message that was begun is completed with this client [MQTT-4.8.2-4].
+    const isBegun = qos === 2 && number <= session.sentUpTo;
+    if (!message || shared === undefined || isBegun) return;
+    if (await this.#options.routing.redispatch(message, qos, shared, session)) {
+      await queue.remove(number, false);
+    }
+  }
+}

@@ -1,0 +1,472 @@
+// client: one connected MQTT client, from its CONNECT to its end: what each packet of it sets off.
+// Path: connection → [client] → access, session, incoming, outgoing. Touches: nothing.
+
+import { randomUUID } from "node:crypto";
+import type { Duplex } from "node:stream";
+import { reasonOf, SluiceError } from "#contract/errors";
+import type { Message } from "#contract/message";
+import type { Taking, Will } from "#contract/session";
+import type { Log } from "#runtime/log";
+import type { Settings } from "#runtime/settings-schema";
+import { Connection } from "./connection.ts";
+import { Incoming, type IncomingCounts, type Refusal } from "./incoming.ts";
+import type { Entrance, Peer } from "./listeners.ts";
+import { Outgoing, type OutgoingCounts, type Wire } from "./outgoing.ts";
+import type { FlushTurn } from "./output.ts";
+import type { PublishBytes } from "./publication.ts";
+import type { Order } from "./routing.ts";
+import type { Attached, Session } from "./session.ts";
+import type { Sessions } from "./sessions.ts";
+import type { Subscribing } from "./subscribing.ts";
+import {
+  type ConnackProperties,
+  encodeAck,
+  encodeConnack,
+  encodeDisconnect,
+  encodeSuback,
+  encodeUnsuback,
+  PINGRESP,
+} from "./wire/encode.ts";
+import {
+  type AckPacket,
+  type ClientPacket,
+  type ConnectPacket,
+  type DisconnectPacket,
+  PACKET,
+  type ProtocolLevel,
+  type SubscribePacket,
+  type UnsubscribePacket,
+} from "./wire/packets.ts";
+import { REASON } from "./wire/reason-codes.ts";
+import { WireError } from "./wire/wire-error.ts";
+
+/** What a client may have sent behind a packet that is being worked on before it is read no more. */
+const WAITING_PACKETS_MAX = 256;
+
+/** What the broker is to its clients. */
+export interface Host {
+  readonly limits: Settings["limits"];
+  /** Where clients of MQTT 5.0 are sent when this broker stops. */
+  serverReference(): string | undefined;
+  readonly turn: FlushTurn;
+  readonly sessions: Sessions;
+  readonly subscribing: Subscribing;
+  readonly log: Log;
+  readonly counts: { readonly incoming: IncomingCounts; readonly outgoing: OutgoingCounts };
+  /** Why clients cannot be served now; undefined when they can. */
+  unavailable(): string | undefined;
+  /** Why this client may not connect; undefined when it may. */
+  refusalOf(peer: Peer, packet: ConnectPacket): Promise<Refusal | undefined>;
+  /** Why the session may not publish this; undefined when it may. */
+  publishRefusal(session: Session, topic: string, retain: boolean): Refusal | undefined;
+  publish(message: Message, order: Order, incoming: Taking["incoming"]): Promise<void> | undefined;
+  queueOf(session: Session): ConstructorParameters<typeof Outgoing>[0]["queue"];
+  ended(client: Client, why: string): void;
+}
+
+/** A connected client's own parts: together they are there, or not at all. */
+interface Parts extends Attached {
+  readonly session: Session;
+  readonly incoming: Incoming;
+}
+
+export class Client implements Wire {
+  readonly peer: Peer;
+  readonly #host: Host;
+  readonly #entrance: Entrance;
+  readonly #connection: Connection;
+  #connect: ConnectPacket | undefined;
+  #clientId = "";
+  #parts: Parts | undefined;
+  /** While one packet is being worked on, those behind it wait. */
+  #waiting: ClientPacket[] | undefined;
+  /** The connection was closed while packets waited. */
+  #hasClosed = false;
+
+  constructor(stream: Duplex, peer: Peer, entrance: Entrance, host: Host) {
+    this.peer = peer;
+    this.#host = host;
+    this.#entrance = entrance;
+    this.#connection = new Connection({
+      stream,
+      limits: host.limits,
+      turn: host.turn,
+      acceptedAtMs: entrance.acceptedAtMs,
+      handle: (packet) => this.#handle(packet),
+      malformed: (fault) => this.#malformed(fault),
+      drained: () => this.#parts?.outgoing.pump(),
+      closed: (why) => this.#closed(why),
+    });
+  }
+
+  get clientId(): string {
+    return this.#clientId;
+  }
+
+  get level(): ProtocolLevel {
+    return this.#connect?.level ?? 4;
+  }
+
+  get receiveMaximum(): number {
+    return this.#connect?.receiveMaximum ?? 1;
+  }
+
+  get maximumPacketBytes(): number {
+    return this.#connect?.maximumPacketBytes ?? Number.POSITIVE_INFINITY;
+  }
+
+  get topicAliasMaximum(): number {
+    return this.#connect?.topicAliasMaximum ?? 0;
+  }
+
+  get isBlocked(): boolean {
+    return this.#connection.output.isBlocked;
+  }
+
+  get isOpen(): boolean {
+    return this.#connection.isOpen;
+  }
+
+  get unsentBytes(): number {
+    return this.#connection.output.unsentBytes;
+  }
+
+  get waitingPackets(): number {
+    return this.#connection.output.waitingPackets;
+  }
+
+  tick(nowMs: number): void {
+    this.#connection.tick(nowMs);
+  }
+
+  publish(it: PublishBytes, packetId: number, dup: boolean): void {
+    this.#connection.write(it, packetId, dup);
+  }
+
+  pubrel(packetId: number, reasonCode: number): void {
+    this.#acknowledge(PACKET.pubrel, packetId, reasonCode);
+  }
+
+  /** Ends the connection; who speaks MQTT 5.0 and is connected hears why [MQTT-4.13.1-1]. */
+  end(reasonCode: number, why: string): void {
+    const isTold = this.level === 5 && this.#parts !== undefined;
+    const serverReference = this.#host.serverReference();
+    const isMoved = reasonCode === REASON.serverShuttingDown && serverReference !== undefined;
+    const code = isMoved ? REASON.useAnotherServer : reasonCode;
+    const reference = isMoved ? { serverReference } : {};
+    const lastWords = isTold
+      ? this.#fitting(
+          encodeDisconnect(code, { reasonString: why, ...reference }),
+          encodeDisconnect(code, {}),
+        )
+      : undefined;
+    this.#connection.end(why, lastWords);
+  }
+
+  #handle(packet: ClientPacket): void {
+    if (packet.type === PACKET.publish && !this.#waiting) this.#parts?.incoming.publish(packet);
+    else if (this.#waiting && !(this.#parts && overtakes(packet)))
+      this.#wait(this.#waiting, packet);
+    else this.#dispatch(packet);
+  }
+
+  #dispatch(packet: ClientPacket): void {
+    const parts = this.#parts;
+    if (packet.type === PACKET.connect) this.#awaits(() => this.#answerConnect(packet));
+    else if (parts) this.#serve(parts, packet);
+  }
+
+  #serve(parts: Parts, packet: Exclude<ClientPacket, ConnectPacket>): void {
+    switch (packet.type) {
+      case PACKET.publish:
+        parts.incoming.publish(packet);
+        break;
+      case PACKET.subscribe:
+        this.#awaits(() => this.#subscribe(parts, packet));
+        break;
+      case PACKET.unsubscribe:
+        this.#awaits(() => this.#unsubscribe(parts, packet));
+        break;
+      case PACKET.pingreq:
+        this.#connection.writeBytes(PINGRESP);
+        break;
+      case PACKET.disconnect:
+        this.#disconnect(parts, packet);
+        break;
+      case PACKET.auth:
+        this.end(REASON.protocolError, "AUTH without an authentication method");
+        break;
+      case PACKET.pubrel:
+        parts.incoming.pubrel(packet.packetId);
+        break;
+      default:
+        this.#acknowledged(parts, packet);
+    }
+  }
+
+  #acknowledged({ outgoing }: Parts, { type, packetId, reasonCode }: AckPacket): void {
+    let fits = false;
+    if (type === PACKET.puback) fits = outgoing.puback(packetId);
+    else if (type === PACKET.pubrec) fits = outgoing.pubrec(packetId, reasonCode);
+    else fits = outgoing.pubcomp(packetId);
+    if (!fits) this.end(REASON.protocolError, `acknowledgement ${type} does not fit ${packetId}`);
+  }
+
+  /** Runs `work`; if it takes time, what the client sends meanwhile waits. */
+  #awaits(work: () => Promise<void> | undefined): void {
+    const working = work();
+    if (!working) return;
+    this.#waiting = [];
+    working.catch((fault) => this.#failed(fault)).then(() => this.#goOn());
+  }
+
+  #wait(waiting: ClientPacket[], packet: ClientPacket): void {
+    waiting.push(packet);
+    if (waiting.length === WAITING_PACKETS_MAX) this.#connection.hold();
+  }
+
+  #goOn(): void {
+    const waiting = this.#waiting ?? [];
+    this.#waiting = undefined;
+    if (waiting.length >= WAITING_PACKETS_MAX) this.#connection.release();
+    // What came whole before the client closed the connection is served, too.
+    for (const packet of waiting) if (this.isOpen || this.#hasClosed) this.#handle(packet);
+    if (this.#hasClosed && !this.#waiting) this.#leave();
+  }
+
+  async #answerConnect(packet: ConnectPacket): Promise<void> {
+    const host = this.#host;
+    const { peer } = this;
+    this.#connect = packet;
+    this.#connection.connecting(host.limits.authenticate_seconds_max);
+    const away = host.unavailable();
+    if (peer.proxied === "balancer") return this.#answerCheck(away === undefined);
+    // Without a CONNACK: there are clients that take any refusal for final (mqtt.js does, unless
+    // told otherwise), and all of them return after a connection that broke.
+    if (away !== undefined) return this.#connection.end(away);
+    const refusal = await host.refusalOf(peer, packet);
+    if (refusal) return this.#refuse(refusal);
+    const clientId = packet.clientId || `auto-${randomUUID()}`;
+    this.#clientId = clientId;
+    const identity = { clientId, user: packet.username, certificateName: peer.certificateName };
+    const expirySeconds = Math.min(packet.sessionExpirySeconds, host.limits.session_seconds_max);
+    const { clean } = packet;
+    const asked = { identity, clean, expirySeconds, will: willOf(packet, clientId) };
+    // Who went away meanwhile is attached all the same: what it sent before counts.
+    await host.sessions.connect(asked, (session, isPresent) =>
+      this.#welcome(packet, session, isPresent),
+    );
+    this.#parts?.outgoing.poke();
+  }
+
+  /** The balancer's health check is answered here: it is no session. */
+  #answerCheck(isWell: boolean): void {
+    const reasonCode = isWell ? REASON.success : REASON.serverUnavailable;
+    this.#connection.writeBytes(encodeConnack(4, { sessionPresent: false, reasonCode }));
+  }
+
+  #refuse({ reasonCode, why }: Refusal): void {
+    const { level } = this;
+    const said = { sessionPresent: false, reasonCode };
+    const brief = encodeConnack(level, said);
+    const whole =
+      level === 5 ? encodeConnack(level, { ...said, properties: { reasonString: why } }) : brief;
+    this.#connection.end(why, this.#fitting(whole, brief));
+  }
+
+  #welcome(packet: ConnectPacket, session: Session, isPresent: boolean): Parts {
+    const keepAliveSeconds = this.#keepAliveSeconds(packet);
+    this.#connection.connected(keepAliveSeconds);
+    this.#entrance.authenticated();
+    const connack = encodeConnack(packet.level, {
+      sessionPresent: isPresent,
+      reasonCode: REASON.success,
+      ...(packet.level === 5
+        ? { properties: this.#capabilities(packet, session, keepAliveSeconds) }
+        : {}),
+    });
+    const parts = {
+      session,
+      incoming: this.#createIncoming(packet, session),
+      outgoing: this.#createOutgoing(session),
+      end: (reasonCode: number, why: string) => this.end(reasonCode, why),
+    };
+    this.#parts = parts;
+    this.#write(connack);
+    return parts;
+  }
+
+  /** Server Keep Alive (MQTT 5.0 §3.2.2.3.14): a client of 3.x keeps its own. */
+  #keepAliveSeconds({ level, keepAliveSeconds }: ConnectPacket): number {
+    const most = this.#host.limits.keepalive_seconds_max;
+    const isOver = keepAliveSeconds === 0 ? most < 65_535 : keepAliveSeconds > most;
+    return level === 5 && isOver ? most : keepAliveSeconds;
+  }
+
+  #capabilities(
+    packet: ConnectPacket,
+    session: Session,
+    keepAliveSeconds: number,
+  ): ConnackProperties {
+    const { limits } = this.#host;
+    const { expirySeconds, clientId } = session;
+    return {
+      receiveMaximum: limits.receive_messages_max,
+      maximumPacketBytes: limits.packet_bytes_max,
+      topicAliasMaximum: limits.topic_aliases_max,
+      ...(expirySeconds === packet.sessionExpirySeconds
+        ? {}
+        : { sessionExpirySeconds: expirySeconds }),
+      ...(packet.clientId === "" ? { assignedClientId: clientId } : {}),
+      ...(keepAliveSeconds === packet.keepAliveSeconds
+        ? {}
+        : { serverKeepAliveSeconds: keepAliveSeconds }),
+    };
+  }
+
+  #createIncoming({ level }: ConnectPacket, session: Session): Incoming {
+    const host = this.#host;
+    return new Incoming({
+      level,
+      clientId: session.clientId,
+      isKept: () => session.isKept,
+      unreleased: session.unreleased,
+      limits: host.limits,
+      refusalOf: (topic, retain) => host.publishRefusal(session, topic, retain),
+      publish: (message, order, incoming) => host.publish(message, order, incoming),
+      release: async (packetId) => {
+        if (session.isKept) await host.queueOf(session)?.removeIncoming(packetId);
+      },
+      acknowledge: (type, packetId, code, why) => this.#acknowledge(type, packetId, code, why),
+      end: (reasonCode, why) => this.end(reasonCode, why),
+      hold: (isFull) => (isFull ? this.#connection.hold() : this.#connection.release()),
+      count: host.counts.incoming,
+    });
+  }
+
+  #createOutgoing(session: Session): Outgoing {
+    return new Outgoing({
+      wire: this,
+      limits: this.#host.limits,
+      queue: session.isKept ? this.#host.queueOf(session) : undefined,
+      sentUpTo: session.sentUpTo,
+      mayReceive: (topic) => session.mayReceive(topic),
+      count: this.#host.counts.outgoing,
+    });
+  }
+
+  #subscribe({ session, incoming }: Parts, packet: SubscribePacket): Promise<void> | undefined {
+    const run = () =>
+      this.#host.subscribing.subscribe(session, packet.subscriptions, (codes) => {
+        this.#write(encodeSuback(this.level, packet.packetId, codes));
+      });
+    // What it published before is retained before it asks for retained messages.
+    return incoming.settled ? incoming.settled.then(run) : run();
+  }
+
+  #unsubscribe({ session }: Parts, packet: UnsubscribePacket): Promise<void> | undefined {
+    return this.#host.subscribing.unsubscribe(session, packet.filters, (codes) => {
+      this.#write(encodeUnsuback(this.level, packet.packetId, codes));
+    });
+  }
+
+  #disconnect(parts: Parts, { reasonCode, sessionExpirySeconds }: DisconnectPacket): void {
+    const { session } = parts;
+    if (sessionExpirySeconds !== undefined) {
+      // A session that was to end with its connection cannot be kept now (MQTT 5.0 §3.14.2.2.2).
+      if (!session.isLasting && sessionExpirySeconds > 0) {
+        this.end(REASON.protocolError, "DISCONNECT asks to keep a session that was not to be kept");
+        return;
+      }
+      const most = this.#host.limits.session_seconds_max;
+      session.expirySeconds = Math.min(sessionExpirySeconds, most);
+    }
+    // Any other reason than a normal end leaves the will due [MQTT-3.14.4-3].
+    const isWillDue = reasonCode !== REASON.success;
+    this.#parts = undefined;
+    // A goodbye counts when it cannot be forgotten any more, and only then is the connection closed.
+    this.#host.sessions
+      .closed(session, parts, isWillDue)
+      .finally(() => this.#connection.end("the client disconnected"));
+  }
+
+  #acknowledge(type: AckPacket["type"], packetId: number, reasonCode: number, why?: string): void {
+    const plain = encodeAck(type, this.level, packetId, reasonCode);
+    const { requestProblemInformation = false } = this.#connect ?? {};
+    const isExplained = why !== undefined && requestProblemInformation;
+    const whole = isExplained ? encodeAck(type, this.level, packetId, reasonCode, why) : plain;
+    this.#connection.writeBytes(this.#fitting(whole) ?? plain);
+  }
+
+  /** The longest form that the client takes [MQTT-3.2.2-19, 3.14.2-3]; undefined: none of them. */
+  #fitting(...forms: Buffer[]): Buffer | undefined {
+    return forms.find(({ length }) => length <= this.maximumPacketBytes);
+  }
+
+  /** What cannot be said in part: a client that does not take it whole is told so. */
+  #write(packet: Buffer): void {
+    if (this.#fitting(packet)) this.#connection.writeBytes(packet);
+    else this.end(REASON.packetTooLarge, "the answer is longer than the client takes");
+  }
+
+  /** MQTT 5.0 §4.13: who is not connected yet hears it in a CONNACK, where the version has one. */
+  #malformed(fault: WireError): void {
+    this.#host.log.debug(
+      { client: this.#clientId, ip: this.peer.ip, why: fault.message },
+      "no MQTT",
+    );
+    if (this.#parts) {
+      this.end(fault.reasonCode, fault.message);
+      return;
+    }
+    const { refusalLevel, reasonCode, message } = fault;
+    const properties = refusalLevel === 5 ? { properties: { reasonString: message } } : {};
+    const refusal =
+      refusalLevel === undefined
+        ? undefined
+        : encodeConnack(refusalLevel, { sessionPresent: false, reasonCode, ...properties });
+    this.#connection.end(message, refusal);
+  }
+
+  /** What was begun for a packet of the client cannot be done. */
+  #failed(fault: unknown): void {
+    if (!(fault instanceof WireError || fault instanceof SluiceError)) throw fault;
+    const why = reasonOf(fault);
+    if (fault instanceof WireError && !this.#parts)
+      this.#refuse({ reasonCode: fault.reasonCode, why });
+    else if (this.#parts) this.end(REASON.serverBusy, why);
+    else this.#connection.end(why);
+  }
+
+  #closed(why: string): void {
+    this.#host.ended(this, why);
+    if (this.#waiting) this.#hasClosed = true;
+    else this.#leave();
+  }
+
+  #leave(): void {
+    const parts = this.#parts;
+    if (parts) void this.#host.sessions.closed(parts.session, parts, true);
+  }
+}
+
+/** Acknowledgements free what others wait for, and a PINGREQ wants to hear that we live. */
+function overtakes({ type }: ClientPacket): boolean {
+  return (
+    type === PACKET.puback ||
+    type === PACKET.pubrec ||
+    type === PACKET.pubcomp ||
+    type === PACKET.pingreq
+  );
+}
+
+function willOf({ will }: ConnectPacket, publisher: string): Will | undefined {
+  if (!will) return undefined;
+  const { topic, payload, qos, retain, delaySeconds, expirySeconds, properties } = will;
+  const message = { topic, payload, qos, retain, takenAtMs: 0, publisher };
+  return {
+    message: properties === undefined ? message : { ...message, properties },
+    delaySeconds,
+    ...(expirySeconds === undefined ? {} : { expirySeconds }),
+  };
+}

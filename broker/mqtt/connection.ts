@@ -1,0 +1,166 @@
+// connection: one client's stream of bytes: packets in, joined writes out, deadlines, the end.
+// Path: listeners → [connection] → client. Touches: the stream that it is given.
+
+import type { Duplex } from "node:stream";
+import { reasonOf } from "#contract/errors";
+import type { Settings } from "#runtime/settings-schema";
+import { type FlushTurn, Output, type PacketBytes } from "./output.ts";
+import { encodeDisconnect } from "./wire/encode.ts";
+import { PacketReader } from "./wire/packet-reader.ts";
+import type { ClientPacket } from "./wire/packets.ts";
+import { REASON } from "./wire/reason-codes.ts";
+import { WireError } from "./wire/wire-error.ts";
+
+/** What a client may take to read the last words before its connection is cut. */
+const LAST_WORDS_MS_MAX = 2_000;
+
+export interface ConnectionOptions {
+  readonly stream: Duplex;
+  readonly limits: Settings["limits"];
+  readonly turn: FlushTurn;
+  /** When it was accepted, by performance.now(). */
+  readonly acceptedAtMs: number;
+  readonly handle: (packet: ClientPacket) => void;
+  /** Bytes that are no MQTT; the connection is still there to answer on. */
+  readonly malformed: (fault: WireError) => void;
+  readonly drained: () => void;
+  /** Once, when it is over. */
+  readonly closed: (why: string) => void;
+}
+
+/** open → ending (the last words are on their way) → closed. */
+type Mode = "open" | "ending" | "closed";
+
+export class Connection {
+  readonly output: Output;
+  readonly #options: ConnectionOptions;
+  readonly #stream: Duplex;
+  readonly #reader: PacketReader;
+  #mode: Mode = "open";
+  #why = "the client closed the connection";
+  /** 0: no limit. Until CONNECT has been answered, of the whole; then of each silence. */
+  #silenceMsMax: number;
+  #silenceReason: number | undefined;
+  #heardAtMs: number;
+  #hasHeard = false;
+  #endingSinceMs = 0;
+  #holds = 0;
+
+  constructor(options: ConnectionOptions) {
+    const { stream, limits, turn, acceptedAtMs } = options;
+    this.#options = options;
+    this.#stream = stream;
+    this.#heardAtMs = acceptedAtMs;
+    this.#silenceMsMax = limits.connect_seconds_max * 1_000;
+    this.output = new Output(stream, turn);
+    this.#reader = new PacketReader({
+      beforeConnectBytesMax: limits.packet_before_connect_bytes_max,
+      bytesMax: limits.packet_bytes_max,
+    });
+    stream.on("data", (chunk: Buffer) => this.#receive(chunk));
+    stream.on("drain", () => this.#drain());
+    stream.on("error", (fault) => {
+      this.#why = reasonOf(fault);
+    });
+    stream.on("end", () => this.#stream.destroy());
+    stream.on("close", () => this.#close());
+  }
+
+  get isOpen(): boolean {
+    return this.#mode === "open";
+  }
+
+  write(packet: PacketBytes, packetId = 0, dup = false): void {
+    if (this.#mode === "open") this.output.write(packet, packetId, dup);
+  }
+
+  writeBytes(bytes: Buffer): void {
+    this.write({ bytes, packetIdAt: -1 });
+  }
+
+  /** CONNECT is being looked at: the client has said its part, ours has a deadline of its own. */
+  connecting(secondsMax: number): void {
+    this.#silenceMsMax = secondsMax * 1_000;
+    this.#heardAtMs = performance.now();
+  }
+
+  /** CONNECT is answered: larger packets are read, and a client must be heard of in time. */
+  connected(keepAliveSeconds: number): void {
+    this.#reader.connected();
+    // One and a half times the Keep Alive [MQTT-3.1.2-24 in 3.1.1, 3.1.2-22 in 5.0].
+    this.#silenceMsMax = keepAliveSeconds * 1_500;
+    this.#silenceReason = REASON.keepAliveTimeout;
+    this.#heardAtMs = performance.now();
+  }
+
+  /** Reads nothing more until as many releases have followed. */
+  hold(): void {
+    this.#holds += 1;
+    this.#stream.pause();
+  }
+
+  release(): void {
+    this.#holds -= 1;
+    this.#heardAtMs = performance.now();
+    if (this.#holds === 0 && this.#mode === "open") this.#stream.resume();
+  }
+
+  /** Says why, where the client can be told, and closes. */
+  end(why: string, lastWords?: Buffer): void {
+    if (this.#mode !== "open") return;
+    if (lastWords) this.writeBytes(lastWords);
+    this.#why = why;
+    this.output.flush();
+    this.output.clear();
+    this.#mode = "ending";
+    this.#endingSinceMs = performance.now();
+    this.#stream.end();
+    // What the client still sends is read, and thrown away, so that it gets to read the last words.
+    this.#stream.resume();
+  }
+
+  /** Looks at the deadlines; called about twice a second. */
+  tick(nowMs: number): void {
+    if (this.#mode === "ending" && nowMs - this.#endingSinceMs > LAST_WORDS_MS_MAX) {
+      this.#stream.destroy();
+    }
+    const isLate = nowMs - this.#heardAtMs > this.#silenceMsMax;
+    if (this.#mode !== "open" || this.#silenceMsMax === 0 || !isLate || this.#holds > 0) return;
+    const reason = this.#silenceReason;
+    const why = `nothing heard for ${this.#silenceMsMax / 1_000} s`;
+    const isTold = reason !== undefined && this.#reader.level === 5;
+    this.end(why, isTold ? encodeDisconnect(reason) : undefined);
+    if (reason === undefined) this.#stream.destroy();
+  }
+
+  #receive(chunk: Buffer): void {
+    if (this.#mode !== "open") return;
+    try {
+      this.#reader.push(chunk, this.#handle);
+      // Whole packets count: one that comes byte by byte does not keep its connection.
+      if (this.#hasHeard) this.#heardAtMs = performance.now();
+      this.#hasHeard = false;
+    } catch (fault) {
+      if (!(fault instanceof WireError)) throw fault;
+      this.#options.malformed(fault);
+    }
+  }
+
+  readonly #handle = (packet: ClientPacket): void => {
+    this.#hasHeard = true;
+    if (this.#mode === "open") this.#options.handle(packet);
+  };
+
+  #drain(): void {
+    if (this.#mode !== "open") return;
+    this.output.flush();
+    this.#options.drained();
+  }
+
+  #close(): void {
+    if (this.#mode === "closed") return;
+    this.#mode = "closed";
+    this.output.clear();
+    this.#options.closed(this.#why);
+  }
+}

@@ -1,0 +1,337 @@
+// outgoing: what one connected client is sent: QoS 0 at once, QoS 1 and 2 through a window.
+// Path: session → [outgoing] → connection. Touches: the queue and the wire that it is given.
+
+import type { Message } from "#contract/message";
+import type { SessionQueue } from "#contract/session";
+import { steadyNowMs } from "#runtime/clock";
+import type { Settings } from "#runtime/settings-schema";
+import { type Form, Publication, type PublishBytes } from "./publication.ts";
+import { type Entry, MemorySource, type Source, StoredSource } from "./sources.ts";
+import type { ProtocolLevel } from "./wire/packets.ts";
+import { REASON } from "./wire/reason-codes.ts";
+
+/** Packet ids are 1 to 65,535; towards a client each derives from a number of its queue. */
+const PACKET_IDS = 65_535;
+/** Retained messages that are sent before others have their turn. */
+const REPLAY_TURN = 256;
+
+/** The connection, as far as it is written to. */
+export interface Wire {
+  readonly level: ProtocolLevel;
+  readonly receiveMaximum: number;
+  readonly maximumPacketBytes: number;
+  readonly topicAliasMaximum: number;
+  readonly isBlocked: boolean;
+  readonly isOpen: boolean;
+  /** What the client has not taken yet. */
+  readonly unsentBytes: number;
+  readonly waitingPackets: number;
+  publish(it: PublishBytes, packetId: number, dup: boolean): void;
+  pubrel(packetId: number, reasonCode: number): void;
+  end(reasonCode: number, why: string): void;
+}
+
+export interface OutgoingOptions {
+  readonly wire: Wire;
+  readonly limits: Settings["limits"];
+  /** Of a session that is kept; without one what waits lies in memory. */
+  readonly queue: SessionQueue | undefined;
+  /** Numbers up to this one may have been sent on an earlier connection. */
+  readonly sentUpTo: number;
+  readonly mayReceive: (topic: string) => boolean;
+  readonly count: OutgoingCounts;
+}
+
+export interface OutgoingCounts {
+  readonly delivered: { add(by?: number): void };
+  dropped(reason: "slow-reader" | "expired" | "too-old" | "too-large" | "not-authorized"): void;
+}
+
+/** A retained message for a new subscription. */
+export interface Retained {
+  readonly message: Message;
+  readonly form: Form;
+}
+
+/** Sent and not yet acknowledged. */
+interface InFlight {
+  readonly entry: Entry;
+  /** QoS 2: PUBREC came, PUBCOMP is missing. */
+  isReleased: boolean;
+}
+
+export class Outgoing {
+  readonly #options: OutgoingOptions;
+  readonly #wire: Wire;
+  readonly #source: Source;
+  readonly #window: number;
+  readonly #inFlight = new Map<number, InFlight>();
+  readonly #aliases = new Map<string, number>();
+  #sentUpTo: number;
+  /** What comes while retained messages are replayed waits behind them. */
+  #behind: (() => void)[] | undefined;
+  readonly #replays: (readonly Retained[])[] = [];
+  #replaying = 0;
+  #wakeReplay: () => void = () => {};
+
+  constructor(options: OutgoingOptions) {
+    const { wire, limits, queue, sentUpTo } = options;
+    this.#options = options;
+    this.#wire = wire;
+    this.#window = Math.min(wire.receiveMaximum, limits.inflight_messages_max);
+    this.#sentUpTo = sentUpTo;
+    this.#source = queue
+      ? new StoredSource(queue, {
+          ready: () => this.pump(),
+          failed: (why) => wire.end(REASON.serverBusy, why),
+        })
+      : new MemorySource();
+  }
+
+  get inFlightCount(): number {
+    return this.#inFlight.size;
+  }
+
+  /** The highest number that was sent. */
+  get sentUpTo(): number {
+    return this.#sentUpTo;
+  }
+
+  /** QoS 0: now or not at all. */
+  send(publication: Publication, form: Form): void {
+    if (this.#behind) this.#waitBehind(() => this.send(publication, form));
+    else if (this.#isFull()) this.#options.count.dropped("slow-reader");
+    else this.#write(publication, form, 0, false);
+  }
+
+  /** QoS 1 or 2 for a session that ends with its connection: waits here for its turn. */
+  offer(publication: Publication, form: Form, shared?: string): void {
+    if (this.#behind) {
+      this.#waitBehind(() => this.offer(publication, form, shared));
+      return;
+    }
+    const { delivery_messages_max, delivery_bytes_max } = this.#options.limits;
+    const source = this.#source as MemorySource;
+    if (source.count >= delivery_messages_max || source.bytes >= delivery_bytes_max) {
+      this.#wire.end(REASON.quotaExceeded, "it reads more slowly than messages arrive");
+      return;
+    }
+    source.push(publication, form, shared);
+    this.pump();
+  }
+
+  /** Its stored queue holds more. */
+  poke(): void {
+    this.#source.poke();
+    this.pump();
+  }
+
+  /** Sends what the window has room for. */
+  pump(): void {
+    while (this.#inFlight.size < this.#window && !this.#wire.isBlocked && this.#wire.isOpen) {
+      const entry = this.#source.peek();
+      if (!entry || this.#inFlight.has(packetIdOf(entry.number))) break;
+      this.#source.shift();
+      this.#start(entry);
+    }
+    this.#wakeReplay();
+  }
+
+  /** PUBACK. False: it does not fit what is in flight. */
+  puback(packetId: number): boolean {
+    const sent = this.#inFlight.get(packetId);
+    if (!sent) return true;
+    if (sent.entry.form.qos !== 1) return false;
+    this.#finish(packetId, sent);
+    return true;
+  }
+
+  /** PUBREC; a reason code of failure ends the delivery (MQTT 5.0 §4.3.3). */
+  pubrec(packetId: number, reasonCode: number): boolean {
+    const sent = this.#inFlight.get(packetId);
+    if (!sent) {
+      // A PUBREC of failure ends it, known or not [MQTT-4.3.3-4].
+      if (reasonCode >= REASON.unspecified) return true;
+      this.#wire.pubrel(packetId, REASON.packetIdentifierNotFound);
+      return true;
+    }
+    if (sent.entry.form.qos !== 2) return false;
+    if (reasonCode >= REASON.unspecified) this.#finish(packetId, sent);
+    else void this.#release(packetId, sent);
+    return true;
+  }
+
+  pubcomp(packetId: number): boolean {
+    const sent = this.#inFlight.get(packetId);
+    if (!sent) return true;
+    if (!sent.isReleased) return false;
+    this.#finish(packetId, sent);
+    return true;
+  }
+
+  /**
+   * Sends retained messages at the client's own pace, in front of all that comes meanwhile, so that
+   * none arrives after a newer one on its topic.
+   */
+  replay(retained: readonly Retained[]): void {
+    if (retained.length === 0) return;
+    const { retained_messages_max } = this.#options.limits;
+    if (this.#replays.length > 0 && this.#replaying + retained.length > retained_messages_max) {
+      this.#wire.end(REASON.quotaExceeded, "it asks for retained messages faster than it reads");
+      return;
+    }
+    this.#replaying += retained.length;
+    this.#replays.push(retained);
+    this.#behind ??= [];
+    if (this.#replays.length === 1) void this.#runReplays();
+  }
+
+  /** The connection is over: what of it is another member's now, if it came by a shared subscription. */
+  end(): Entry[] {
+    this.#behind = undefined;
+    this.#wakeReplay();
+    const unacknowledged = [...this.#inFlight.values()].filter(({ entry }) => entry.form.qos === 1);
+    return [...unacknowledged.map(({ entry }) => entry), ...this.#source.rest()].filter(
+      ({ shared }) => shared !== undefined,
+    );
+  }
+
+  async #runReplays(): Promise<void> {
+    for (let next = this.#replays[0]; next; next = this.#replays[0]) {
+      await this.#runReplay(next);
+      this.#replays.shift();
+      this.#replaying -= next.length;
+    }
+    const behind = this.#behind ?? [];
+    this.#behind = undefined;
+    for (const resume of behind) resume();
+  }
+
+  async #runReplay(retained: readonly Retained[]): Promise<void> {
+    let inTurn = 0;
+    for (const { message, form } of retained) {
+      if (++inTurn > REPLAY_TURN) {
+        inTurn = 0;
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      while (this.#wire.isOpen && (this.#wire.isBlocked || this.#source.isWaiting)) {
+        await new Promise<void>((resolve) => {
+          this.#wakeReplay = resolve;
+        });
+      }
+      if (!this.#wire.isOpen) return;
+      this.#replayOne(new Publication(message), form);
+    }
+  }
+
+  #replayOne(publication: Publication, form: Form): void {
+    if (form.qos === 0) {
+      this.#write(publication, form, 0, false);
+    } else {
+      (this.#source as MemorySource).push(publication, form);
+      this.pump();
+    }
+  }
+
+  #waitBehind(resume: () => void): void {
+    const { delivery_messages_max } = this.#options.limits;
+    if (this.#behind && this.#behind.length < delivery_messages_max) this.#behind.push(resume);
+    else this.#wire.end(REASON.quotaExceeded, "it reads more slowly than messages arrive");
+  }
+
+  #isFull(): boolean {
+    if (!this.#wire.isBlocked) return false;
+    const { delivery_messages_max, delivery_bytes_max } = this.#options.limits;
+    return (
+      this.#wire.waitingPackets >= delivery_messages_max ||
+      this.#wire.unsentBytes >= delivery_bytes_max
+    );
+  }
+
+  #start(entry: Entry): void {
+    const packetId = packetIdOf(entry.number);
+    const isRepeat = entry.number <= this.#sentUpTo;
+    this.#sentUpTo = Math.max(this.#sentUpTo, entry.number);
+    if (entry.publication === undefined) {
+      this.#inFlight.set(packetId, { entry, isReleased: true });
+      this.#wire.pubrel(packetId, REASON.success);
+      return;
+    }
+    const reason = this.#reasonToDrop(entry.publication, isRepeat);
+    if (reason !== undefined) {
+      this.#options.count.dropped(reason);
+      this.#source.remove(entry);
+      return;
+    }
+    this.#inFlight.set(packetId, { entry, isReleased: false });
+    if (!this.#write(entry.publication, entry.form, packetId, isRepeat)) {
+      this.#inFlight.delete(packetId);
+      this.#source.remove(entry);
+      return;
+    }
+    this.#source.sent(entry);
+  }
+
+  #reasonToDrop({ message, isExpired }: Publication, isRepeat: boolean) {
+    if (!this.#options.mayReceive(message.topic)) return "not-authorized";
+    // What was sent before is sent again, however old it is by now [MQTT-4.3.3-7].
+    if (isRepeat) return undefined;
+    if (isExpired) return "expired";
+    const ageMs = steadyNowMs() - message.takenAtMs;
+    const isOld = ageMs > this.#options.limits.queue_seconds_max * 1_000;
+    return this.#options.queue && isOld ? "too-old" : undefined;
+  }
+
+  /** False: the client takes no packet as long as this one [MQTT-3.1.2-24, 3.1.2-25]. */
+  #write(publication: Publication, form: Form, packetId: number, dup: boolean): boolean {
+    const it =
+      this.#wire.topicAliasMaximum > 0
+        ? this.#withAlias(publication, form)
+        : publication.bytes(this.#wire.level, form);
+    if (it.bytes.length > this.#wire.maximumPacketBytes) {
+      this.#options.count.dropped("too-large");
+      return false;
+    }
+    this.#wire.publish(it, packetId, dup);
+    this.#options.count.delivered.add();
+    return true;
+  }
+
+  /** The first topics of the connection get its aliases; with them they need not be said again. */
+  #withAlias(publication: Publication, form: Form): PublishBytes {
+    const { level, topicAliasMaximum } = this.#wire;
+    const { topic } = publication.message;
+    const known = this.#aliases.get(topic);
+    if (known !== undefined) {
+      return publication.encode(level, form, { topicAlias: known, topicIsKnown: true });
+    }
+    if (this.#aliases.size >= topicAliasMaximum) return publication.bytes(level, form);
+    const topicAlias = this.#aliases.size + 1;
+    const it = publication.encode(level, form, { topicAlias, topicIsKnown: false });
+    // One that is too long to be sent has told the client nothing.
+    if (it.bytes.length <= this.#wire.maximumPacketBytes) this.#aliases.set(topic, topicAlias);
+    return it;
+  }
+
+  async #release(packetId: number, sent: InFlight): Promise<void> {
+    try {
+      if (!sent.isReleased) await this.#source.release(sent.entry);
+    } catch {
+      // Unreleased it is delivered once more, under the same id, at the next connection.
+      this.#wire.end(REASON.serverBusy, "its queue cannot be written");
+      return;
+    }
+    sent.isReleased = true;
+    this.#wire.pubrel(packetId, REASON.success);
+  }
+
+  #finish(packetId: number, { entry }: InFlight): void {
+    this.#inFlight.delete(packetId);
+    this.#source.remove(entry);
+    this.pump();
+  }
+}
+
+function packetIdOf(number: number): number {
+  return ((number - 1) % PACKET_IDS) + 1;
+}

@@ -1,0 +1,394 @@
+// sessions: all sessions that this broker knows: who connects, who takes over, who is away, who ends.
+// Path: client → [sessions] → store, subscriptions, routing. Touches: the store that it is given.
+
+import { reasonOf } from "#contract/errors";
+import type { SessionQueue, SessionStore, StoredSession, Will } from "#contract/session";
+import { steadyNowMs } from "#runtime/clock";
+import type { Log } from "#runtime/log";
+import type { Settings } from "#runtime/settings-schema";
+import { Aftermath } from "./aftermath.ts";
+import type { Brokers } from "./brokers.ts";
+import type { ClientRights, Identity } from "./rights.ts";
+import type { Notice, Recipient, Routing } from "./routing.ts";
+import { type Attached, identityOf, Session } from "./session.ts";
+import type { Subscriptions } from "./subscriptions.ts";
+import { REASON } from "./wire/reason-codes.ts";
+import { WireError } from "./wire/wire-error.ts";
+
+const SWEEP_MS = 500;
+/** How many sessions are brought up to date at once. */
+const LOST_AT_ONCE = 256;
+
+export interface SessionsOptions {
+  readonly brokerId: string;
+  readonly store: SessionStore;
+  readonly routing: Routing;
+  readonly subscriptions: Subscriptions<Recipient>;
+  readonly brokers: Brokers;
+  readonly limits: Settings["limits"];
+  readonly rightsOf: (identity: Identity) => ClientRights;
+  readonly log: Log;
+}
+
+/** What a CONNECT asks for, of a client that may have it. */
+export interface Asked {
+  readonly identity: Identity;
+  readonly clean: boolean;
+  readonly expirySeconds: number;
+  readonly will: Will | undefined;
+}
+
+export class Sessions {
+  readonly #options: SessionsOptions;
+  readonly #byId = new Map<string, Session>();
+  /** The newest CONNECT of each client id that is on its way in here. */
+  readonly #claims = new Map<string, string>();
+  /** What connections that are over have left to be done, by client id. */
+  readonly #settling = new Map<string, Promise<void>>();
+  readonly #heard = new Map<string, () => void>();
+  /** Wills that another broker has to publish, by client id, until it says that it has. */
+  readonly #owed = new Map<string, { will: Will; rights: ClientRights; broker: string }>();
+  readonly #aftermath: Aftermath;
+  /** What was learnt of sessions while they are read anew is newer than what is read. */
+  #touched: Set<string> | undefined;
+  #tokens = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(options: SessionsOptions) {
+    this.#options = options;
+    const { store, routing } = options;
+    this.#aftermath = new Aftermath({ store, routing, forget: (id) => this.#forget(id) });
+  }
+
+  get count(): number {
+    return this.#byId.size;
+  }
+
+  get connected(): number {
+    let count = 0;
+    for (const session of this.#byId.values()) count += Number(session.isHere);
+    return count;
+  }
+
+  /** Reads what is kept. Connections that an earlier life of this broker left open are over. */
+  async open(): Promise<void> {
+    const { brokerId } = this.#options;
+    await this.readAnew();
+    const open = [...this.#byId.values()].filter(
+      (session) => session.connectedTo === brokerId && !session.isHere,
+    );
+    for (let at = 0; at < open.length; at += LOST_AT_ONCE) {
+      const some = open.slice(at, at + LOST_AT_ONCE);
+      await Promise.all(some.map((session) => this.#lost(session)));
+    }
+    this.#timer = setInterval(() => this.#sweep(), SWEEP_MS);
+  }
+
+  /** Reads what is kept: at the start, and when other brokers may have said what passed us by. */
+  async readAnew(): Promise<void> {
+    const touched = new Set<string>();
+    this.#touched = touched;
+    const kept = new Set<string>();
+    for await (const stored of this.#options.store.sessions()) {
+      kept.add(stored.clientId);
+      if (!touched.has(stored.clientId)) this.#learn(stored);
+    }
+    this.#touched = undefined;
+    for (const { clientId, isKept, isHere } of [...this.#byId.values()]) {
+      if (isKept && !isHere && !kept.has(clientId) && !touched.has(clientId))
+        this.#forget(clientId);
+    }
+  }
+
+  /** Resolves when all that ended connections left behind is done. */
+  async close(): Promise<void> {
+    clearInterval(this.#timer);
+    await Promise.all(this.#settling.values());
+  }
+
+  /** Asks every session's rights anew: the settings have changed. */
+  judgeAnew(): void {
+    for (const session of this.#byId.values()) {
+      session.rights = this.#options.rightsOf(session.identity);
+    }
+    this.#options.subscriptions.forget();
+  }
+
+  /**
+   * Gives a client that connects its session of before, or a new one, and attaches it. Of several
+   * CONNECTs with one client id, at whatever brokers, the last on the bus wins [MQTT-3.1.4-2].
+   * @throws WireError sessionTakenOver, quotaExceeded; SluiceError of the store.
+   */
+  async connect(
+    asked: Asked,
+    attach: (session: Session, isPresent: boolean) => Attached,
+  ): Promise<void> {
+    const { clientId } = asked.identity;
+    const token = `${this.#options.brokerId}/${++this.#tokens}`;
+    await this.#claim(clientId, token, asked.clean);
+    try {
+      await this.#settling.get(clientId);
+      const known = await this.#resume(asked);
+      const session = known ?? this.#create(asked.identity);
+      await this.#adopt(session, asked);
+      if (this.#claims.get(clientId) !== token) {
+        throw new WireError(REASON.sessionTakenOver, "another connection has this client id");
+      }
+      session.attach(attach(session, known !== undefined), this.#options.brokerId);
+      this.#byId.set(clientId, session);
+      this.#aftermath.unwatch(session);
+    } catch (fault) {
+      await this.#leaveAway(clientId, token);
+      throw fault;
+    } finally {
+      if (this.#claims.get(clientId) === token) this.#claims.delete(clientId);
+    }
+  }
+
+  /** The session's subscriptions have changed: keeps them, and tells the other brokers. */
+  save(session: Session): Promise<void> | undefined {
+    return session.isKept || session.isMember ? this.#aftermath.save(session) : undefined;
+  }
+
+  /** Is this the session of its client id, and not one that has ended? */
+  isCurrent(session: Session): boolean {
+    return this.#byId.get(session.clientId) === session;
+  }
+
+  /**
+   * The connection of a session is over. `isWillDue`: it did not end by a DISCONNECT that forbids the
+   * will [MQTT-3.1.2-8, 3.1.2-10]. Resolves when nothing of that can be forgotten any more.
+   */
+  async closed(session: Session, attached: Attached, isWillDue: boolean): Promise<void> {
+    if (session.attached !== attached) return;
+    session.detach();
+    session.awaySinceMs = steadyNowMs();
+    const shared = attached.outgoing.end();
+    if (!isWillDue) session.will = undefined;
+    await this.#settle(session, async () => {
+      await this.#aftermath.goAway(session);
+      await this.#aftermath.handOverShared(session, shared);
+    });
+  }
+
+  /** What brokers tell each other. */
+  noticed(notice: Notice, brokerId: string): void {
+    const isOurs = brokerId === this.#options.brokerId;
+    switch (notice.kind) {
+      case "connect":
+        this.#connectNoticed(notice, brokerId);
+        return;
+      case "released":
+        this.#owed.delete(notice.clientId);
+        return;
+      case "session":
+        if (isOurs) return;
+        this.#touched?.add(notice.session.clientId);
+        this.#learn(notice.session);
+        return;
+      case "ended":
+        if (isOurs) return;
+        this.#touched?.add(notice.clientId);
+        this.#forget(notice.clientId);
+        return;
+      case "born":
+        this.#announceShared();
+    }
+  }
+
+  /** Resolves when the CONNECT has been heard by everybody, in one order for all. */
+  async #claim(clientId: string, token: string, clean: boolean): Promise<void> {
+    const heard = new Promise<void>((resolve) => this.#heard.set(token, resolve));
+    try {
+      await this.#options.routing.notify({ kind: "connect", clientId, token, clean });
+      await heard;
+    } finally {
+      this.#heard.delete(token);
+    }
+  }
+
+  #connectNoticed(
+    { clientId, token, clean }: Notice & { kind: "connect" },
+    brokerId: string,
+  ): void {
+    const isOurs = brokerId === this.#options.brokerId;
+    if (isOurs || this.#claims.has(clientId)) this.#claims.set(clientId, token);
+    this.#heard.get(token)?.();
+    const session = this.#byId.get(clientId);
+    if (session?.attached) this.#takeOver(session, session.attached, clean, isOurs);
+    // What this broker has still to do for its last connection must not say that it is away.
+    if (session && !isOurs && !session.isHere) session.connectedTo = brokerId;
+  }
+
+  /** The old connection is over; the session goes on at the new one, or ends. */
+  #takeOver(session: Session, attached: Attached, clean: boolean, isOurs: boolean): void {
+    attached.end(REASON.sessionTakenOver, "another connection has this client id");
+    session.detach();
+    session.awaySinceMs = steadyNowMs();
+    const shared = attached.outgoing.end();
+    const { will } = session;
+    // A will that is delayed is not published when the session goes on in time [MQTT-3.1.3-9].
+    const isWillDue = !(session.isLasting && !clean && will && will.delaySeconds > 0);
+    session.will = undefined;
+    const { clientId } = session;
+    if (!session.isLasting) this.#forget(clientId);
+    void this.#settle(session, async () => {
+      if (will && isWillDue) await this.#aftermath.publishWill(will, session.rights);
+      if (!isOurs) await this.#options.routing.notify({ kind: "released", clientId });
+      // Another broker's connection has to do with the document from now on.
+      else if (session.isStored && !session.isLasting) await this.#aftermath.unstore(session);
+      if (!session.isLasting) await this.#aftermath.handOverShared(session, shared);
+    });
+  }
+
+  /** What a connection leaves behind is done before the next one with its client id begins. */
+  #settle(session: Session, run: () => Promise<void>): Promise<void> {
+    const { clientId } = session;
+    const before = this.#settling.get(clientId);
+    const settled: Promise<void> = (before ?? Promise.resolve())
+      .then(run)
+      .catch((fault) => this.#failed(session, fault))
+      .finally(() => {
+        if (this.#settling.get(clientId) === settled) this.#settling.delete(clientId);
+      });
+    this.#settling.set(clientId, settled);
+    return settled;
+  }
+
+  /** A CONNECT failed on its way in: unless another one follows, the session's client is away. */
+  async #leaveAway(clientId: string, token: string): Promise<void> {
+    const session = this.#byId.get(clientId);
+    if (!session || session.isHere || this.#claims.get(clientId) !== token) return;
+    session.connectedTo = undefined;
+    session.awaySinceMs ??= steadyNowMs();
+    await this.#settle(session, () => this.#aftermath.goAway(session));
+  }
+
+  async #resume({ identity, clean }: Asked): Promise<Session | undefined> {
+    const known = this.#byId.get(identity.clientId);
+    if (!known) return undefined;
+    if (known.connectedTo !== undefined) {
+      // At another broker, which sees to its will unless it has died unnoticed; all that is in the
+      // queue may have been sent.
+      this.#owe(known, clean);
+      if (known.isKept) known.sentUpTo = await this.#queueOf(known).newest();
+    }
+    if (!clean && known.isLasting && !known.isExpired) return known;
+    await this.#aftermath.end(known);
+    return undefined;
+  }
+
+  /** A will that the broker of the last connection publishes, or this one when that has died. */
+  #owe(known: Session, clean: boolean): void {
+    const { will, clientId, connectedTo, rights } = known;
+    known.will = undefined;
+    const isWillDue = will && !(known.isLasting && !clean && will.delaySeconds > 0);
+    if (isWillDue && connectedTo) this.#owed.set(clientId, { will, rights, broker: connectedTo });
+  }
+
+  #create(identity: Identity): Session {
+    if (this.#byId.size >= this.#options.limits.sessions_max) {
+      throw new WireError(REASON.quotaExceeded, `${this.#byId.size} sessions are here already`);
+    }
+    return new Session(identity, this.#options.rightsOf(identity));
+  }
+
+  async #adopt(session: Session, asked: Asked): Promise<void> {
+    const wasKept = session.isKept;
+    session.identity = asked.identity;
+    session.rights = this.#options.rightsOf(asked.identity);
+    session.expirySeconds = asked.expirySeconds;
+    // What is queued for it is its client's for as long as the connection lasts [MQTT-4.1.0-1].
+    session.isKept = wasKept || session.isLasting;
+    session.will = asked.will;
+    if (wasKept) {
+      for (const id of await this.#queueOf(session).incoming()) session.unreleased.add(id);
+    } else if (session.isKept) {
+      this.#options.subscriptions.forget();
+    }
+    session.connectedTo = this.#options.brokerId;
+    session.awaySinceMs = undefined;
+    if (session.isKept || session.will) await this.#aftermath.save(session);
+    else if (session.isStored) await this.#aftermath.unstore(session);
+  }
+
+  #queueOf({ clientId }: Session): SessionQueue {
+    return this.#options.store.queue(clientId);
+  }
+
+  /** A broker died with this session's connection, or this broker's own earlier life did. */
+  async #lost(session: Session): Promise<void> {
+    session.connectedTo = undefined;
+    session.awaySinceMs ??= steadyNowMs();
+    // All that is in its queue may have been sent.
+    if (session.isKept) session.sentUpTo = await this.#queueOf(session).newest();
+    await this.#aftermath.goAway(session);
+    if (session.isLasting) await this.#aftermath.handOverShared(session, []);
+  }
+
+  /** A session that another broker has, or that was kept. */
+  #learn(stored: StoredSession): void {
+    const { subscriptions, rightsOf, brokerId } = this.#options;
+    const identity = identityOf(stored);
+    const session = this.#byId.get(stored.clientId) ?? new Session(identity, rightsOf(identity));
+    if (session.isHere) return;
+    session.identity = identity;
+    session.rights = rightsOf(identity);
+    session.become(stored);
+    this.#byId.set(stored.clientId, session);
+    subscriptions.removeAll(session);
+    for (const it of stored.subscriptions) subscriptions.add(session, it);
+    if (stored.connectedTo === brokerId) return;
+    if (stored.connectedTo === undefined) this.#aftermath.watch(session);
+    else this.#options.brokers.expect(stored.connectedTo);
+  }
+
+  #forget(clientId: string): void {
+    const session = this.#byId.get(clientId);
+    if (!session || session.isHere) return;
+    this.#options.subscriptions.removeAll(session);
+    this.#byId.delete(clientId);
+    this.#aftermath.unwatch(session);
+  }
+
+  /** A broker joined that cannot know of the members that are not kept. */
+  #announceShared(): void {
+    for (const session of this.#byId.values()) {
+      if (!session.isHere || session.isKept) continue;
+      this.save(session)?.catch((fault) => this.#failed(session, fault));
+    }
+  }
+
+  /** Wills that are due, sessions whose time is over, sessions of brokers that died. */
+  #sweep(): void {
+    const { brokers } = this.#options;
+    for (const dead of brokers.sweep()) this.#brokerDied(dead);
+    if (!brokers.isFirst) return;
+    for (const session of this.#aftermath.watched) {
+      this.#aftermath.lookAfter(session).catch((fault) => this.#failed(session, fault));
+    }
+  }
+
+  #brokerDied(dead: string): void {
+    this.#options.log.warn({ broker: dead }, "a broker of the cluster has died");
+    for (const session of [...this.#byId.values()]) {
+      if (session.connectedTo !== dead) continue;
+      session.connectedTo = undefined;
+      if (!session.isStored) this.#forget(session.clientId);
+      else if (this.#options.brokers.isFirst) {
+        this.#lost(session).catch((fault) => this.#failed(session, fault));
+      } else this.#aftermath.watch(session);
+    }
+    for (const [clientId, { will, rights, broker }] of this.#owed) {
+      if (broker !== dead) continue;
+      this.#owed.delete(clientId);
+      this.#aftermath.publishWill(will, rights).catch((fault) => {
+        this.#options.log.error({ client: clientId, why: reasonOf(fault) }, "will not published");
+      });
+    }
+  }
+
+  #failed({ clientId }: Session, fault: unknown): void {
+    this.#options.log.error({ client: clientId, why: reasonOf(fault) }, "session not looked after");
+  }
+}

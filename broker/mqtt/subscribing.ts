@@ -1,0 +1,164 @@
+// subscribing: SUBSCRIBE and UNSUBSCRIBE: what is granted, kept and replayed.
+// Path: client → [subscribing] → access → sessions, retained. Touches: nothing.
+
+import { reasonOf, SluiceError } from "#contract/errors";
+import type { Message, Qos } from "#contract/message";
+import type { Custody, Subscription } from "#contract/session";
+import { assertTopicFilter } from "#contract/topics";
+import { steadyNowMs } from "#runtime/clock";
+import type { Settings } from "#runtime/settings-schema";
+import type { Form } from "./publication.ts";
+import type { Retained } from "./retained.ts";
+import type { Recipient } from "./routing.ts";
+import type { Session } from "./session.ts";
+import type { Sessions } from "./sessions.ts";
+import { type Subscriptions, sharedFilter } from "./subscriptions.ts";
+import { REASON } from "./wire/reason-codes.ts";
+
+export interface SubscribingOptions {
+  readonly sessions: Pick<Sessions, "save" | "isCurrent">;
+  readonly subscriptions: Subscriptions<Recipient>;
+  readonly retained: Retained;
+  readonly custody: Custody;
+  readonly limits: Settings["limits"];
+  /** Why this role refuses the filter; undefined where it does not. */
+  readonly refusal: (filter: string) => string | undefined;
+}
+
+/** A subscription that was granted, and whether its session had none with the same filter. */
+interface Granted {
+  readonly subscription: Subscription;
+  readonly isNew: boolean;
+}
+
+export class Subscribing {
+  readonly #options: SubscribingOptions;
+
+  constructor(options: SubscribingOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Grants what may be granted: `answer` gets a reason code for each filter, in order, when the
+   * subscriptions count [MQTT-3.8.4-5, 3.8.4-6]; retained messages follow.
+   * undefined: done already; otherwise resolves when the client's next packet may be looked at.
+   */
+  subscribe(
+    session: Session,
+    asked: readonly Subscription[],
+    answer: (reasonCodes: number[]) => void,
+  ): Promise<void> | undefined {
+    const granted: Granted[] = [];
+    const codes = asked.map((subscription) => {
+      const refused = this.#refusalOf(session, subscription);
+      if (refused !== undefined) return refused;
+      const isNew = !session.subscriptions.has(subscription.filter);
+      session.subscriptions.set(subscription.filter, subscription);
+      granted.push({ subscription, isNew });
+      return subscription.qos;
+    });
+    const finish = () => {
+      // One that ended meanwhile has no subscriptions to add.
+      if (!this.#options.sessions.isCurrent(session)) return;
+      for (const { subscription } of granted) {
+        this.#options.subscriptions.add(session, subscription);
+      }
+      answer(codes);
+      this.#replay(session, granted);
+    };
+    const saved = granted.length > 0 ? this.#options.sessions.save(session) : undefined;
+    if (saved) return saved.then(finish);
+    finish();
+    return undefined;
+  }
+
+  /** As subscribe(): a reason code for each filter [MQTT-3.11.3-1]. */
+  unsubscribe(
+    session: Session,
+    filters: readonly string[],
+    answer: (reasonCodes: number[]) => void,
+  ): Promise<void> | undefined {
+    const codes = filters.map((filter) => {
+      if (!session.subscriptions.delete(filter)) return REASON.noSubscriptionExisted;
+      this.#options.subscriptions.remove(session, filter);
+      return REASON.success;
+    });
+    const saved = codes.includes(REASON.success) ? this.#options.sessions.save(session) : undefined;
+    if (saved) return saved.then(() => answer(codes));
+    answer(codes);
+    return undefined;
+  }
+
+  #refusalOf(session: Session, { filter }: Subscription): number | undefined {
+    const inner = filter.startsWith("$share/") ? innerFilter(filter) : filter;
+    const { limits, refusal } = this.#options;
+    if (inner === undefined || !isTopicFilter(inner)) return REASON.topicFilterInvalid;
+    if (inner.split("/").length > limits.topic_levels_max) return REASON.topicFilterInvalid;
+    if (!session.rights.maySubscribe(inner)) return REASON.notAuthorized;
+    if (refusal(inner) !== undefined) return REASON.notAuthorized;
+    const isOver = session.subscriptions.size >= limits.subscriptions_per_client_max;
+    return isOver && !session.subscriptions.has(filter) ? REASON.quotaExceeded : undefined;
+  }
+
+  /** Retained messages, by each subscription's Retain Handling (MQTT 5.0 §3.8.3.1, §3.8.4). */
+  #replay(session: Session, granted: readonly Granted[]): void {
+    const { attached } = session;
+    if (!attached) return;
+    const direct: { message: Message; form: Form }[] = [];
+    const queued: (Promise<void> | undefined)[] = [];
+    for (const [message, { qos, ids }] of this.#select(session, granted)) {
+      const form = { qos, retain: true, subscriptionIds: ids };
+      if (!session.isKept || qos === 0) direct.push({ message, form });
+      // All in this turn of the event loop: what is published from now on is queued behind them.
+      else {
+        const target = { ...form, qos, clientId: session.clientId };
+        queued.push(this.#options.custody.queue(message, [target]));
+      }
+    }
+    attached.outgoing.replay(direct);
+    if (queued.length === 0) return;
+    Promise.all(queued).then(
+      () => attached.outgoing.poke(),
+      (fault) => attached.end(REASON.serverBusy, reasonOf(fault)),
+    );
+  }
+
+  /** Each message once, at the highest QoS that it is granted [MQTT-3.3.5-1]. */
+  #select(
+    session: Session,
+    granted: readonly Granted[],
+  ): Map<Message, { readonly qos: Qos; readonly ids: readonly number[] }> {
+    const selected = new Map<Message, { readonly qos: Qos; readonly ids: readonly number[] }>();
+    for (const { subscription, isNew } of granted) {
+      const { filter, retainHandling, noLocal, id } = subscription;
+      const isWanted = retainHandling === 0 || (retainHandling === 1 && isNew);
+      if (!isWanted || sharedFilter(filter) !== undefined) continue;
+      for (const message of this.#options.retained.match(filter, steadyNowMs())) {
+        if (!session.mayReceive(message.topic)) continue;
+        if (noLocal && message.publisher === session.clientId) continue;
+        const before = selected.get(message);
+        const qos = Math.min(message.qos, subscription.qos);
+        selected.set(message, {
+          qos: Math.max(qos, before?.qos ?? 0) as Qos,
+          ids: [...(before?.ids ?? []), ...(id === undefined ? [] : [id])],
+        });
+      }
+    }
+    return selected;
+  }
+}
+
+/** `$share/<group>/<filter>`: the group is not empty and holds no / + or # [MQTT-4.8.2-1, 4.8.2-2]. */
+function innerFilter(filter: string): string | undefined {
+  return /^\$share\/[^/+#]+\/(.+)$/su.exec(filter)?.[1];
+}
+
+function isTopicFilter(text: string): boolean {
+  try {
+    assertTopicFilter(text);
+    return true;
+  } catch (fault) {
+    if (!(fault instanceof SluiceError)) throw fault;
+    return false;
+  }
+}
