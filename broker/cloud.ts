@@ -63,7 +63,7 @@ export async function startCloud(settings: Settings, log: Log): Promise<Service>
   const custody: Custody = {
     take(taking) {
       if (!isToTopic(taking.message.topic)) return sessions.take(taking);
-      return ingest.takeCommand(taking.message).then(() => sessions.take(taking));
+      return ingest.takeCommand(taking.message).then(() => sessions.take(taking) ?? "taken");
     },
     queue: (message, queues) => sessions.takeAlso(message, queues),
   };

@@ -7,9 +7,10 @@ export const SESSIONS_KEY = "sluice:sessions";
 /** Hash topic → record of the retained message. */
 export const RETAINED_KEY = "sluice:retained";
 
-/** Fields of a session's hash; beside the document, what its queue holds and its newest number. */
+/** Fields of a session's hash; beside the document, where its client is, what its queue holds and its newest number. */
 export const SESSION_FIELDS = {
   document: "document",
+  broker: "broker",
   count: "count",
   bytes: "bytes",
   newest: "newest",

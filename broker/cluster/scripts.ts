@@ -16,13 +16,13 @@ function script(lua: string): Script {
   return { lua, sha: createHash("sha1").update(lua).digest("hex") };
 }
 
-const { document, count, bytes, newest } = SESSION_FIELDS;
+const { document, broker, count, bytes, newest } = SESSION_FIELDS;
 
 export const SCRIPTS = {
-  /** KEYS sessions session, ARGV client id, document. */
+  /** KEYS sessions session, ARGV client id, document, id of the broker that its client is at or ''. */
   save: script(`
 redis.call('SADD', KEYS[1], ARGV[1])
-redis.call('HSET', KEYS[2], '${document}', ARGV[2])
+redis.call('HSET', KEYS[2], '${document}', ARGV[2], '${broker}', ARGV[3])
 redis.call('HSETNX', KEYS[2], '${count}', 0)
 redis.call('HSETNX', KEYS[2], '${bytes}', 0)
 redis.call('HSETNX', KEYS[2], '${newest}', 0)`),
@@ -34,20 +34,23 @@ redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4], KEYS[5])`),
 
   /**
    * KEYS retained, the publisher's session and incoming, then session and queue of each target.
-   * ARGV record, topic, 'keep' or 'clear' or '', packet id or '', most messages, most bytes, then
-   * the head for each target. Answers the places of the targets over their limit, and of those
-   * that have no session.
+   * ARGV record, topic, 'keep' or 'clear' or '', packet id or '', the publisher's broker or '', most
+   * messages, most bytes, then the head for each target. Answers 'taken', or why nothing changed:
+   * 'repeat', or 'moved' when the publisher is at another broker by now; then the places of the
+   * targets over their limit, and of those that have no session.
    */
   take: script(`
 local record, topic, retain, packet_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local messages_max, bytes_max = tonumber(ARGV[5]), tonumber(ARGV[6])
+local messages_max, bytes_max = tonumber(ARGV[6]), tonumber(ARGV[7])
 local refused, missing = {}, {}
-if packet_id ~= '' and redis.call('EXISTS', KEYS[2]) == 1 then
-  if redis.call('SADD', KEYS[3], packet_id) == 0 then return {refused, missing} end
+if packet_id ~= '' then
+  local at = redis.call('HGET', KEYS[2], '${broker}')
+  if ARGV[5] ~= '' and at ~= ARGV[5] then return {'moved', refused, missing} end
+  if at and redis.call('SADD', KEYS[3], packet_id) == 0 then return {'repeat', refused, missing} end
 end
 if retain == 'keep' then redis.call('HSET', KEYS[1], topic, record) end
 if retain == 'clear' then redis.call('HDEL', KEYS[1], topic) end
-for place = 0, #ARGV - 7 do
+for place = 0, #ARGV - 8 do
   local session, queue = KEYS[4 + 2 * place], KEYS[5 + 2 * place]
   local held = redis.call('HMGET', session, '${count}', '${bytes}')
   if not held[1] then
@@ -56,12 +59,12 @@ for place = 0, #ARGV - 7 do
     refused[#refused + 1] = place
   else
     local id = redis.call('XADD', queue, '0-*',
-      '${ENTRY_FIELDS.record}', record, '${ENTRY_FIELDS.head}', ARGV[7 + place])
+      '${ENTRY_FIELDS.record}', record, '${ENTRY_FIELDS.head}', ARGV[8 + place])
     redis.call('HSET', session, '${count}', held[1] + 1, '${bytes}', held[2] + #record,
       '${newest}', string.sub(id, 3))
   end
 end
-return {refused, missing}`),
+return {'taken', refused, missing}`),
 
   /**
    * KEYS queue released, ARGV number to begin behind, most entries, most bytes. Answers whether

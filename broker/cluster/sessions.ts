@@ -2,12 +2,14 @@
 // Path: mqtt → [sessions] → cluster Redis. Touches: the cluster Redis.
 
 import type { Redis } from "ioredis";
+import { SluiceError } from "#contract/errors";
 import { encodeMessage, type Message } from "#contract/message";
 import type {
   QueueTarget,
   SessionQueue,
   SessionStore,
   StoredSession,
+  Taken,
   Taking,
 } from "#contract/session";
 import { decodeMessage, decodeSession, encodeSession } from "./document.ts";
@@ -48,7 +50,7 @@ export class ClusterSessions implements SessionStore {
    * when nothing must. A QoS 2 repeat [MQTT-4.3.3-2] changes nothing.
    * @throws SluiceError CLOUD_UNREACHABLE: it may be kept or not.
    */
-  take(taking: Taking): Promise<void> | undefined {
+  take(taking: Taking): Promise<Taken> | undefined {
     const verb = retainVerb(taking.message);
     if (taking.queues.length === 0 && verb === "" && !taking.incoming) return undefined;
     return this.#take(taking, verb);
@@ -56,10 +58,10 @@ export class ClusterSessions implements SessionStore {
 
   /** As take, of a message that was taken before: what is retained by now stays as it is. */
   takeAlso(message: Message, queues: readonly QueueTarget[]): Promise<void> | undefined {
-    return queues.length === 0 ? undefined : this.#take({ message, queues }, "");
+    return queues.length === 0 ? undefined : this.#take({ message, queues }, "").then(() => {});
   }
 
-  async #take({ message, queues, incoming }: Taking, verb: RetainVerb): Promise<void> {
+  async #take({ message, queues, incoming }: Taking, verb: RetainVerb): Promise<Taken> {
     const { queueMessagesMax, queueBytesMax, dropped, missing } = this.#options;
     const publisher = sessionKeys(incoming?.clientId ?? "");
     const targets = queues.map(({ clientId }) => sessionKeys(clientId));
@@ -75,15 +77,19 @@ export class ClusterSessions implements SessionStore {
       message.topic,
       verb,
       incoming?.packetId ?? "",
+      incoming?.broker ?? "",
       queueMessagesMax,
       queueBytesMax,
       ...queues.map(encodeHead),
     ];
     const answer = await this.#scripts.run(SCRIPTS.take, keys, args);
-    const [over, gone] = answer as [number[], number[]];
+    const [outcome, over, gone] = answer as [Buffer, number[], number[]];
     const idAt = (place: number) => queues[place]?.clientId ?? "";
     for (const place of over) dropped(idAt(place), 1);
     for (const place of gone) missing(idAt(place));
+    if (outcome.toString() !== "moved") return outcome.toString() as Taken;
+    const why = `${incoming?.clientId} is connected to another broker by now`;
+    throw new SluiceError("SESSION_MOVED", why);
   }
 
   async *sessions(): AsyncIterable<StoredSession> {
@@ -112,7 +118,11 @@ export class ClusterSessions implements SessionStore {
   async save(session: StoredSession): Promise<void> {
     const { clientId } = session;
     const keys = [SESSIONS_KEY, sessionKeys(clientId).session];
-    await this.#scripts.run(SCRIPTS.save, keys, [clientId, encodeSession(session)]);
+    await this.#scripts.run(SCRIPTS.save, keys, [
+      clientId,
+      encodeSession(session),
+      session.connectedTo ?? "",
+    ]);
   }
 
   async remove(clientId: string): Promise<void> {

@@ -16,6 +16,7 @@ export type ErrorCode =
   | "PACKET_TOO_LARGE" // an MQTT packet that is longer than its connection may send
   | "PROXY_INVALID" // bytes that are no PROXY v2 header
   | "RETAINED_FULL" // a retained message over the limit of all of them
+  | "SESSION_MOVED" // the session's client is connected to another broker by now
   | "SETTINGS_INVALID" // the settings cannot be used as they are
   | "STORE_FAILED" // LevelDB refused a read or a write
   | "TOPIC_INVALID" // a topic name or filter outside MQTT 3.1.1 clause 4.7

@@ -66,15 +66,26 @@ export interface Taking {
   readonly message: Message;
   readonly queues: readonly QueueTarget[];
   /** Its QoS 2 publisher, if that session is kept, to know a repeat [MQTT-4.3.3-2]. */
-  readonly incoming?: { readonly clientId: string; readonly packetId: number };
+  readonly incoming?: Incoming;
 }
+
+/** A QoS 2 PUBLISH of a session that is kept. */
+export interface Incoming {
+  readonly clientId: string;
+  readonly packetId: number;
+  /** The broker that it came in by: in custody it is only while the session's client is there. */
+  readonly broker?: string;
+}
+
+/** In custody now; or a QoS 2 repeat of what is in custody already, which changed nothing. */
+export type Taken = "taken" | "repeat";
 
 /**
  * The seam: resolves when the message is ours, for all who are entitled to it; only then is it
  * acknowledged [MQTT-4.3.2-2]. undefined: nothing that lasts is entitled to it, so it is done.
  */
 export interface Custody {
-  take(taking: Taking): Promise<void> | undefined;
+  take(taking: Taking): Promise<Taken> | undefined;
   /** Of a message that was taken before: sessions that are entitled to it only now. */
   queue(message: Message, queues: readonly QueueTarget[]): Promise<void> | undefined;
 }

@@ -2,6 +2,7 @@
 // of shared subscriptions for another member.
 // Path: sessions → [aftermath] → store, routing. Touches: the store that it is given.
 
+import type { Message } from "#contract/message";
 import type { SessionQueue, SessionStore, Will } from "#contract/session";
 import { steadyNowMs } from "#runtime/clock";
 import type { ClientRights } from "./rights.ts";
@@ -16,6 +17,8 @@ const READ_BYTES_MAX = 1_048_576;
 export interface AftermathOptions {
   readonly store: SessionStore;
   readonly routing: Routing;
+  /** Publishes a will. */
+  readonly publish: (message: Message) => Promise<void>;
   /** Takes the session out of all that this broker knows. */
   readonly forget: (clientId: string) => void;
 }
@@ -75,6 +78,7 @@ export class Aftermath {
     this.unwatch(session);
     this.#options.forget(clientId);
     if (will) await this.publishWill(will, session.rights);
+    if (session.isKept) await this.#handOverQueued(session);
     if (isStored) await this.unstore(session);
     if (isKnown) await this.#options.routing.notify({ kind: "ended", clientId });
   }
@@ -91,7 +95,7 @@ export class Aftermath {
     const takenAtMs = Math.floor(steadyNowMs());
     const expiry =
       expirySeconds === undefined ? {} : { expiresAtMs: takenAtMs + expirySeconds * 1_000 };
-    await this.#options.routing.publish({ ...message, takenAtMs, ...expiry }, { last: undefined });
+    await this.#options.publish({ ...message, takenAtMs, ...expiry });
   }
 
   /** A will that is due by now, or the end of a session whose time is over. */
@@ -118,7 +122,8 @@ export class Aftermath {
     }
     for (const { publication, form, shared } of unsent) {
       if (!publication || shared === undefined || form.qos === 0) continue;
-      await this.#options.routing.redispatch(publication.message, form.qos, shared, session);
+      const to = { except: session, orAway: true };
+      await this.#options.routing.redispatch(publication.message, form.qos, shared, to);
     }
   }
 
@@ -145,7 +150,8 @@ export class Aftermath {
     // A QoS 2 message that was begun is completed with this client [MQTT-4.8.2-4].
     const isBegun = qos === 2 && number <= session.sentUpTo;
     if (!message || shared === undefined || isBegun) return;
-    if (await this.#options.routing.redispatch(message, qos, shared, session)) {
+    const to = { except: session, orAway: !session.isLasting || session.isExpired };
+    if (await this.#options.routing.redispatch(message, qos, shared, to)) {
       await queue.remove(number, false);
     }
   }

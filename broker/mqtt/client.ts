@@ -10,10 +10,10 @@ import type { Log } from "#runtime/log";
 import type { Settings } from "#runtime/settings-schema";
 import { Connection } from "./connection.ts";
 import { Incoming, type IncomingCounts, type Refusal } from "./incoming.ts";
-import type { Entrance, Peer } from "./listeners.ts";
 import { Outgoing, type OutgoingCounts, type Wire } from "./outgoing.ts";
 import type { FlushTurn } from "./output.ts";
 import type { PublishBytes } from "./publication.ts";
+import type { Entrance, Peer } from "./reception.ts";
 import type { Order } from "./routing.ts";
 import type { Attached, Session } from "./session.ts";
 import type { Sessions } from "./sessions.ts";
@@ -52,7 +52,12 @@ export interface Host {
   readonly sessions: Sessions;
   readonly subscribing: Subscribing;
   readonly log: Log;
-  readonly counts: { readonly incoming: IncomingCounts; readonly outgoing: OutgoingCounts };
+  readonly counts: {
+    readonly incoming: IncomingCounts;
+    readonly outgoing: OutgoingCounts;
+    /** A connection that the broker ends, by the reason code of MQTT 5.0. */
+    ended(reasonCode: number): void;
+  };
   /** Why clients cannot be served now; undefined when they can. */
   unavailable(): string | undefined;
   /** Why this client may not connect; undefined when it may. */
@@ -95,6 +100,7 @@ export class Client implements Wire {
       handle: (packet) => this.#handle(packet),
       malformed: (fault) => this.#malformed(fault),
       drained: () => this.#parts?.outgoing.pump(),
+      silent: (why) => this.#silent(why),
       closed: (why) => this.#closed(why),
     });
   }
@@ -149,6 +155,8 @@ export class Client implements Wire {
 
   /** Ends the connection; who speaks MQTT 5.0 and is connected hears why [MQTT-4.13.1-1]. */
   end(reasonCode: number, why: string): void {
+    if (!this.isOpen) return;
+    this.#host.counts.ended(reasonCode);
     const isTold = this.level === 5 && this.#parts !== undefined;
     const serverReference = this.#host.serverReference();
     const isMoved = reasonCode === REASON.serverShuttingDown && serverReference !== undefined;
@@ -265,8 +273,19 @@ export class Client implements Wire {
     this.#connection.writeBytes(encodeConnack(4, { sessionPresent: false, reasonCode }));
   }
 
+  /** A client that says nothing in time: one that has not even connected is cut. */
+  #silent(why: string): void {
+    if (this.#parts) {
+      this.end(REASON.keepAliveTimeout, why);
+      return;
+    }
+    this.#host.counts.ended(REASON.maximumConnectTime);
+    this.#connection.cut(why);
+  }
+
   #refuse({ reasonCode, why }: Refusal): void {
     const { level } = this;
+    this.#host.counts.ended(reasonCode);
     const said = { sessionPresent: false, reasonCode };
     const brief = encodeConnack(level, said);
     const whole =
@@ -285,10 +304,14 @@ export class Client implements Wire {
         ? { properties: this.#capabilities(packet, session, keepAliveSeconds) }
         : {}),
     });
+    const incoming = this.#createIncoming(packet, session);
     const parts = {
       session,
-      incoming: this.#createIncoming(packet, session),
+      incoming,
       outgoing: this.#createOutgoing(session),
+      get settled() {
+        return incoming.settled;
+      },
       end: (reasonCode: number, why: string) => this.end(reasonCode, why),
     };
     this.#parts = parts;
@@ -420,6 +443,7 @@ export class Client implements Wire {
       return;
     }
     const { refusalLevel, reasonCode, message } = fault;
+    this.#host.counts.ended(reasonCode);
     const properties = refusalLevel === 5 ? { properties: { reasonString: message } } : {};
     const refusal =
       refusalLevel === undefined
@@ -463,9 +487,11 @@ function overtakes({ type }: ClientPacket): boolean {
 function willOf({ will }: ConnectPacket, publisher: string): Will | undefined {
   if (!will) return undefined;
   const { topic, payload, qos, retain, delaySeconds, expirySeconds, properties } = will;
-  const message = { topic, payload, qos, retain, takenAtMs: 0, publisher };
+  // Bytes of its own: a view would keep all that came in with it.
+  const own = { payload: new Uint8Array(payload), properties: new Uint8Array(properties ?? []) };
+  const message = { topic, payload: own.payload, qos, retain, takenAtMs: 0, publisher };
   return {
-    message: properties === undefined ? message : { ...message, properties },
+    message: properties === undefined ? message : { ...message, properties: own.properties },
     delaySeconds,
     ...(expirySeconds === undefined ? {} : { expirySeconds }),
   };

@@ -5,12 +5,12 @@ import type { Duplex } from "node:stream";
 import { reasonOf } from "#contract/errors";
 import type { Settings } from "#runtime/settings-schema";
 import { type FlushTurn, Output, type PacketBytes } from "./output.ts";
-import { encodeDisconnect } from "./wire/encode.ts";
 import { PacketReader } from "./wire/packet-reader.ts";
 import type { ClientPacket } from "./wire/packets.ts";
-import { REASON } from "./wire/reason-codes.ts";
 import { WireError } from "./wire/wire-error.ts";
 
+/** What of one connection is looked at in one turn of the event loop: others want theirs, too. */
+const TURN_BYTES_MAX = 32_768;
 /** What a client may take to read the last words before its connection is cut. */
 const LAST_WORDS_MS_MAX = 2_000;
 
@@ -24,6 +24,8 @@ export interface ConnectionOptions {
   /** Bytes that are no MQTT; the connection is still there to answer on. */
   readonly malformed: (fault: WireError) => void;
   readonly drained: () => void;
+  /** Nothing was heard of the client for as long as may be; until CONNECT is answered it is cut. */
+  readonly silent: (why: string) => void;
   /** Once, when it is over. */
   readonly closed: (why: string) => void;
 }
@@ -40,11 +42,16 @@ export class Connection {
   #why = "the client closed the connection";
   /** 0: no limit. Until CONNECT has been answered, of the whole; then of each silence. */
   #silenceMsMax: number;
-  #silenceReason: number | undefined;
   #heardAtMs: number;
   #hasHeard = false;
   #endingSinceMs = 0;
+  /** Reasons not to read: what the client has set off is not done yet. */
   #holds = 0;
+  /** The client does not take what it asked for. */
+  #isBlocked = false;
+  /** Bytes that wait for the next turn of the event loop. */
+  readonly #backlog: Buffer[] = [];
+  #isContinuing = false;
 
   constructor(options: ConnectionOptions) {
     const { stream, limits, turn, acceptedAtMs } = options;
@@ -71,7 +78,12 @@ export class Connection {
   }
 
   write(packet: PacketBytes, packetId = 0, dup = false): void {
-    if (this.#mode === "open") this.output.write(packet, packetId, dup);
+    if (this.#mode !== "open") return;
+    this.output.write(packet, packetId, dup);
+    // Who does not take the answers is not read: otherwise they would pile up without end.
+    if (this.#isBlocked || !this.output.isBlocked) return;
+    this.#isBlocked = true;
+    this.#stream.pause();
   }
 
   writeBytes(bytes: Buffer): void {
@@ -89,7 +101,6 @@ export class Connection {
     this.#reader.connected();
     // One and a half times the Keep Alive [MQTT-3.1.2-24 in 3.1.1, 3.1.2-22 in 5.0].
     this.#silenceMsMax = keepAliveSeconds * 1_500;
-    this.#silenceReason = REASON.keepAliveTimeout;
     this.#heardAtMs = performance.now();
   }
 
@@ -102,21 +113,29 @@ export class Connection {
   release(): void {
     this.#holds -= 1;
     this.#heardAtMs = performance.now();
-    if (this.#holds === 0 && this.#mode === "open") this.#stream.resume();
+    this.#readOn();
   }
 
   /** Says why, where the client can be told, and closes. */
   end(why: string, lastWords?: Buffer): void {
     if (this.#mode !== "open") return;
-    if (lastWords) this.writeBytes(lastWords);
     this.#why = why;
     this.output.flush();
     this.output.clear();
+    // Behind what the stream holds already, however much that is.
+    if (lastWords) this.#stream.write(lastWords);
     this.#mode = "ending";
     this.#endingSinceMs = performance.now();
+    this.#backlog.length = 0;
     this.#stream.end();
     // What the client still sends is read, and thrown away, so that it gets to read the last words.
     this.#stream.resume();
+  }
+
+  /** Cuts the connection without a word. */
+  cut(why: string): void {
+    this.end(why);
+    this.#stream.destroy();
   }
 
   /** Looks at the deadlines; called about twice a second. */
@@ -126,15 +145,21 @@ export class Connection {
     }
     const isLate = nowMs - this.#heardAtMs > this.#silenceMsMax;
     if (this.#mode !== "open" || this.#silenceMsMax === 0 || !isLate || this.#holds > 0) return;
-    const reason = this.#silenceReason;
-    const why = `nothing heard for ${this.#silenceMsMax / 1_000} s`;
-    const isTold = reason !== undefined && this.#reader.level === 5;
-    this.end(why, isTold ? encodeDisconnect(reason) : undefined);
-    if (reason === undefined) this.#stream.destroy();
+    this.#options.silent(`nothing heard for ${this.#silenceMsMax / 1_000} s`);
   }
 
   #receive(chunk: Buffer): void {
     if (this.#mode !== "open") return;
+    if (this.#backlog.length > 0 || chunk.length > TURN_BYTES_MAX) {
+      this.#backlog.push(chunk);
+      this.#stream.pause();
+      this.#continueLater();
+    } else {
+      this.#look(chunk);
+    }
+  }
+
+  #look(chunk: Buffer): void {
     try {
       this.#reader.push(chunk, this.#handle);
       // Whole packets count: one that comes byte by byte does not keep its connection.
@@ -146,6 +171,28 @@ export class Connection {
     }
   }
 
+  #continueLater(): void {
+    if (this.#isContinuing) return;
+    this.#isContinuing = true;
+    setImmediate(() => {
+      this.#isContinuing = false;
+      this.#readOn();
+    });
+  }
+
+  /** What waits first, a piece a turn; then the stream again. */
+  #readOn(): void {
+    if (this.#mode !== "open" || this.#holds > 0 || this.#isBlocked || this.#isContinuing) return;
+    const chunk = this.#backlog.shift();
+    if (!chunk) {
+      this.#stream.resume();
+      return;
+    }
+    if (chunk.length > TURN_BYTES_MAX) this.#backlog.unshift(chunk.subarray(TURN_BYTES_MAX));
+    this.#continueLater();
+    this.#look(chunk.subarray(0, TURN_BYTES_MAX));
+  }
+
   readonly #handle = (packet: ClientPacket): void => {
     this.#hasHeard = true;
     if (this.#mode === "open") this.#options.handle(packet);
@@ -153,7 +200,13 @@ export class Connection {
 
   #drain(): void {
     if (this.#mode !== "open") return;
+    // It takes what it is sent, so it is there.
+    this.#heardAtMs = performance.now();
     this.output.flush();
+    if (this.#isBlocked && !this.output.isBlocked) {
+      this.#isBlocked = false;
+      this.#readOn();
+    }
     this.#options.drained();
   }
 

@@ -49,7 +49,8 @@ export interface IncomingOptions {
 export interface IncomingCounts {
   /** By QoS. */
   readonly received: readonly { add(by?: number): void }[];
-  refused(reason: string): void;
+  /** By reason code of MQTT 5.0. */
+  refused(reasonCode: number): void;
 }
 
 const RATE_MS = 1_000;
@@ -160,6 +161,8 @@ export class Incoming {
   }
 
   #rateRefusal(): Refusal | undefined {
+    // The clock is asked at the beginning of a second and at its limit, not for each message.
+    if (this.#inSecond === 0) this.#secondSinceMs = performance.now();
     this.#inSecond += 1;
     const { publishes_per_second_max } = this.#options.limits;
     if (this.#inSecond <= publishes_per_second_max) return undefined;
@@ -231,7 +234,7 @@ export class Incoming {
   /** MQTT 5.0 says it in the acknowledgement; where there is none that can, the connection ends. */
   #refused({ qos, packetId }: PublishPacket, { reasonCode, why }: Refusal): void {
     const { level, acknowledge, end, count } = this.#options;
-    count.refused(reasonName(reasonCode));
+    count.refused(reasonCode);
     if (qos === 2) this.#pending.delete(packetId);
     const isFlood = reasonCode === REASON.messageRateTooHigh;
     if (level < 5 || qos === 0 || isFlood) end(reasonCode, why);
@@ -278,9 +281,4 @@ function refusalFor(fault: unknown): Refusal {
     default:
       return { reasonCode: REASON.implementationSpecific, why };
   }
-}
-
-/** The reason code's name, for metrics. */
-function reasonName(reasonCode: number): string {
-  return Object.entries(REASON).find(([, code]) => code === reasonCode)?.[0] ?? "other";
 }

@@ -15,10 +15,11 @@ import { Users } from "#runtime/users";
 import { Access } from "./access.ts";
 import { Brokers } from "./brokers.ts";
 import { Client, type Host } from "./client.ts";
-import { countersOf } from "./counters.ts";
+import { type Counters, countersOf } from "./counters.ts";
 import type { Refusal } from "./incoming.ts";
-import { type Entrance, type Listeners, openListeners, type Peer } from "./listeners.ts";
+import { type Listeners, openListeners } from "./listeners.ts";
 import { FlushTurn } from "./output.ts";
+import type { Entrance, Peer } from "./reception.ts";
 import { Retained } from "./retained.ts";
 import { type Order, type Recipient, Routing } from "./routing.ts";
 import type { Session } from "./session.ts";
@@ -63,6 +64,7 @@ export class Mqtt {
   readonly #routing: Routing;
   readonly #sessions: Sessions;
   readonly #retained = new Retained();
+  readonly #retaining = { count: 0, bytes: 0 };
   readonly #clients = new Set<Client>();
   readonly #host: Host;
   readonly #timers: NodeJS.Timeout[] = [];
@@ -102,9 +104,11 @@ export class Mqtt {
       subscriptions,
       brokers,
       limits,
+      publish: (message) => this.#publishWill(message),
       rightsOf: (identity) => this.#access.rightsOf(identity),
       log,
     });
+    const counts = countersOf(metrics);
     const subscribing = new Subscribing({
       sessions: this.#sessions,
       subscriptions,
@@ -112,8 +116,9 @@ export class Mqtt {
       custody,
       limits,
       refusal: (filter) => options.refusal?.("subscribe", filter),
+      refused: counts.subscriptionRefused,
     });
-    this.#host = this.#createHost(subscribing);
+    this.#host = this.#createHost(subscribing, counts);
     this.#registerGauges(subscriptions);
   }
 
@@ -213,8 +218,8 @@ export class Mqtt {
     this.#clients.add(new Client(stream, peer, entrance, this.#host));
   }
 
-  #createHost(subscribing: Subscribing): Host {
-    const { log, metrics, store, unavailable } = this.#options;
+  #createHost(subscribing: Subscribing, counts: Counters): Host {
+    const { log, store, unavailable } = this.#options;
     return {
       limits: this.#limits,
       serverReference: () => this.#access.serverReference,
@@ -222,7 +227,7 @@ export class Mqtt {
       sessions: this.#sessions,
       subscribing,
       log,
-      counts: countersOf(metrics),
+      counts,
       unavailable,
       refusalOf: (peer, packet) => this.#connectRefusal(peer, packet),
       publishRefusal: (session, topic, retain) => this.#publishRefusal(session, topic, retain),
@@ -297,21 +302,43 @@ export class Mqtt {
     order: Order,
     incoming: Taking["incoming"],
   ): Promise<void> | undefined {
-    if (message.retain) this.#assertRetainable(message);
-    return this.#routing.publish(message, order, incoming);
+    if (!message.retain) return this.#routing.publish(message, order, incoming);
+    const growth = this.#retained.growth(message);
+    if (!this.#hasRoomFor(growth)) {
+      const { count, bytes } = this.#retained;
+      const why = `${count} messages of ${bytes} bytes are retained already`;
+      throw new SluiceError("RETAINED_FULL", why);
+    }
+    // What is on its way into custody counts, or many at once would pass together.
+    this.#retaining.count += growth.count;
+    this.#retaining.bytes += growth.bytes;
+    const settled = () => {
+      this.#retaining.count -= growth.count;
+      this.#retaining.bytes -= growth.bytes;
+    };
+    let done: Promise<void> | undefined;
+    try {
+      done = this.#routing.publish(message, order, incoming)?.finally(settled);
+    } finally {
+      if (!done) settled();
+    }
+    return done;
   }
 
-  #assertRetainable(message: Message): void {
+  #hasRoomFor({ count, bytes }: { count: number; bytes: number }): boolean {
     const { retained_messages_max, retained_bytes_max } = this.#limits;
-    const { count, bytes } = this.#retained.growth(message);
-    const isOver =
-      (count > 0 && this.#retained.count + count > retained_messages_max) ||
-      (bytes > 0 && this.#retained.bytes + bytes > retained_bytes_max);
-    if (!isOver) return;
-    throw new SluiceError(
-      "RETAINED_FULL",
-      `${this.#retained.count} messages of ${this.#retained.bytes} bytes are retained already`,
+    const countAfter = this.#retained.count + this.#retaining.count + count;
+    const bytesAfter = this.#retained.bytes + this.#retaining.bytes + bytes;
+    return (
+      (count <= 0 || countAfter <= retained_messages_max) &&
+      (bytes <= 0 || bytesAfter <= retained_bytes_max)
     );
+  }
+
+  /** A will that cannot be retained any more is published all the same. */
+  async #publishWill(message: Message): Promise<void> {
+    const fits = !message.retain || this.#hasRoomFor(this.#retained.growth(message));
+    await this.publish(fits ? message : { ...message, retain: false });
   }
 
   #registerGauges(subscriptions: Subscriptions<Recipient>): void {

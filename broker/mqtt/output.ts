@@ -10,6 +10,9 @@ const UNSENT_BYTES_MAX = 131_072;
 /** What is handed to the stream at once. */
 const WRITE_BYTES_MAX = 262_144;
 
+/** Packets that were written and are still held, before they are let go. */
+const WRITTEN_MAX = 1_024;
+
 const DUP_BIT = 0x08;
 const DUP_MARK = 0x1_0000;
 
@@ -46,6 +49,8 @@ export class Output {
   #waiting: PacketBytes[] = [];
   /** Packet id, and DUP above it, of each that waits. */
   #marks: number[] = [];
+  /** Those before this place have been written. */
+  #at = 0;
   #waitingBytes = 0;
   #isScheduled = false;
 
@@ -65,7 +70,7 @@ export class Output {
   }
 
   get waitingPackets(): number {
-    return this.#waiting.length;
+    return this.#waiting.length - this.#at;
   }
 
   /** Takes the packet; with a packet id it is copied before that is written in. */
@@ -84,57 +89,59 @@ export class Output {
   /** Hands what waits to the stream, as much as it should hold; more follows when it drains. */
   flush(): void {
     this.#isScheduled = false;
-    if (this.#stream.destroyed || this.#stream.writableEnded) {
-      this.clear();
-      return;
-    }
-    this.#handOver();
+    if (this.#stream.destroyed || this.#stream.writableEnded) this.clear();
+    else this.#handOver();
   }
 
   clear(): void {
     this.#waiting = [];
     this.#marks = [];
+    this.#at = 0;
     this.#waitingBytes = 0;
   }
 
   #handOver(): void {
-    while (this.#waiting.length > 0 && !this.isBlocked) this.#writeSome();
+    while (this.waitingPackets > 0 && !this.isBlocked) this.#writeSome();
+    if (this.waitingPackets === 0) this.clear();
+    else this.#forgetWritten();
   }
 
   /** The first ones, as many as go out together; one alone may be longer than that. */
   #writeSome(): void {
-    let count = 1;
-    let bytes = this.#waiting[0]?.bytes.length ?? 0;
-    for (; count < this.#waiting.length; count += 1) {
-      const next = this.#waiting[count]?.bytes.length ?? 0;
+    const from = this.#at;
+    let bytes = this.#waiting[from]?.bytes.length ?? 0;
+    let to = from + 1;
+    for (; to < this.#waiting.length; to += 1) {
+      const next = this.#waiting[to]?.bytes.length ?? 0;
       if (bytes + next > WRITE_BYTES_MAX) break;
       bytes += next;
     }
-    const [packets, marks] = [this.#waiting, this.#marks];
-    this.#waiting = count === packets.length ? [] : packets.slice(count);
-    this.#marks = count === packets.length ? [] : marks.slice(count);
+    this.#at = to;
     this.#waitingBytes -= bytes;
-    const [first] = packets;
-    if (count > 1 || !first) this.#stream.write(joined(packets, marks, count, bytes));
-    else for (const part of partsOf(first, marks[0] ?? 0)) this.#stream.write(part);
+    const first = this.#waiting[from];
+    if (to - from > 1) this.#stream.write(this.#joined(from, to, bytes));
+    else if (first)
+      for (const part of partsOf(first, this.#marks[from] ?? 0)) this.#stream.write(part);
   }
-}
 
-function joined(
-  packets: readonly PacketBytes[],
-  marks: readonly number[],
-  count: number,
-  bytes: number,
-): Buffer {
-  const target = Buffer.allocUnsafe(bytes);
-  let at = 0;
-  for (let index = 0; index < count; index += 1) {
-    const packet = packets[index] as PacketBytes;
-    target.set(packet.bytes, at);
-    personalize(target, at, packet.packetIdAt, marks[index] ?? 0);
-    at += packet.bytes.length;
+  #joined(from: number, to: number, bytes: number): Buffer {
+    const target = Buffer.allocUnsafe(bytes);
+    let offset = 0;
+    for (let index = from; index < to; index += 1) {
+      const packet = this.#waiting[index] as PacketBytes;
+      target.set(packet.bytes, offset);
+      personalize(target, offset, packet.packetIdAt, this.#marks[index] ?? 0);
+      offset += packet.bytes.length;
+    }
+    return target;
   }
-  return target;
+
+  #forgetWritten(): void {
+    if (this.#at < WRITTEN_MAX) return;
+    this.#waiting = this.#waiting.slice(this.#at);
+    this.#marks = this.#marks.slice(this.#at);
+    this.#at = 0;
+  }
 }
 
 /** One packet alone: of a long one only the head is copied, to write the packet id into it. */

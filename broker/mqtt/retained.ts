@@ -29,8 +29,12 @@ export class Retained {
     return this.#bytes;
   }
 
-  /** How many bytes and messages this one would add; negative where it replaces a larger one. */
+  /**
+   * How many bytes and messages this one would add; negative where it replaces a larger one. The
+   * broker's own statistics do not count.
+   */
   growth(message: Message): { count: number; bytes: number } {
+    if (message.topic.startsWith("$SYS/")) return { count: 0, bytes: 0 };
     const before = this.#find(message.topic);
     const after = message.payload.length > 0 ? message : undefined;
     return {

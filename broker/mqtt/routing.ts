@@ -4,7 +4,7 @@
 import type { Aedes, PublishPacket } from "aedes";
 import { SluiceError } from "#contract/errors";
 import type { Message, Qos } from "#contract/message";
-import type { Custody, QueueTarget, StoredSession, Taking } from "#contract/session";
+import type { Custody, QueueTarget, StoredSession, Taken, Taking } from "#contract/session";
 import { Publication } from "./publication.ts";
 import type { Entitled, Grant, Subscriber, Subscriptions } from "./subscriptions.ts";
 
@@ -33,15 +33,20 @@ interface Envelope {
   readonly message: Message;
   readonly queued: readonly string[];
   readonly chosen: readonly Chosen[];
+  /** A QoS 2 repeat: whoever is connected has it already, unless it lies in a queue. */
+  readonly isRepeat: boolean;
 }
 
 interface Chosen {
   readonly key: string;
   readonly clientId: string;
+  /** The broker that the member's client is connected to, if it is. */
+  readonly broker: string | undefined;
 }
 
 /** A subscriber that messages can be handed to. */
 export interface Recipient extends Subscriber {
+  readonly connectedTo: string | undefined;
   deliver(publication: Publication, grant: Grant<Recipient>, shared?: string): void;
 }
 
@@ -101,29 +106,38 @@ export class Routing {
     const entitled = subscriptions.entitled(message.topic);
     const chosen = entitled.groups.length === 0 ? NOBODY : choose(entitled, message);
     const queues = this.#queuesOf(message, entitled, chosen);
-    const taken = custody.take(incoming ? { message, queues, incoming } : { message, queues });
+    const broker = this.#aedes.id;
+    const taking = incoming
+      ? { message, queues, incoming: { ...incoming, broker } }
+      : { message, queues };
+    const taken = custody.take(taking);
     const queued = queues.length === 0 ? NOBODY : queues.map(({ clientId }) => clientId);
-    const picked = chosen.map(({ key, grant }) => ({ key, clientId: grant.subscriber.clientId }));
-    const envelope = { message, queued, chosen: picked };
+    const picked = chosen.length === 0 ? NOBODY : chosen.map(pick);
+    const envelope = { message, queued, chosen: picked, isRepeat: false };
     if (taken === undefined && order.last === undefined) return this.#emit(envelope);
     return this.#emitInTurn(envelope, order, taken);
   }
 
-  /** One message for another member of a shared subscription: the one it was for is gone. */
+  /**
+   * One message for another member of a shared subscription: the one it was for is away or gone.
+   * False: there is no other that is connected or, with `orAway`, kept.
+   */
   async redispatch(
     message: Message,
     qos: 1 | 2,
     key: string,
-    except: Subscriber,
+    { except, orAway }: { except?: Subscriber; orAway: boolean },
   ): Promise<boolean> {
     const grant = this.#options.subscriptions.group(key)?.choose(message.topic, except);
-    if (!grant?.subscriber.isConnected) return false;
-    const { subscriber } = grant;
-    const lowered = { ...message, qos };
-    const queues = subscriber.isKept ? targetsOf(lowered, grant, key) : NOBODY;
+    if (!grant || !(grant.subscriber.isConnected || (orAway && grant.subscriber.isKept))) {
+      return false;
+    }
+    const lowered = { ...message, qos, retain: false };
+    const queues = grant.subscriber.isKept ? targetsOf(lowered, grant, key) : NOBODY;
     await this.#options.custody.queue(lowered, queues);
-    const chosen = [{ key, clientId: subscriber.clientId }];
-    await this.#emit({ message: lowered, queued: [subscriber.clientId], chosen });
+    const chosen = [pick({ key, grant })];
+    const queued = chosen.map(({ clientId }) => clientId);
+    await this.#emit({ message: lowered, queued, chosen, isRepeat: false });
     return true;
   }
 
@@ -135,16 +149,16 @@ export class Routing {
   async #emitInTurn(
     envelope: Envelope,
     order: Order,
-    taken: Promise<void> | undefined,
+    taken: Promise<Taken> | undefined,
   ): Promise<void> {
     const before = order.last;
     const turn = Promise.withResolvers<void>();
     order.last = turn.promise;
     let emission: Promise<void> | undefined;
     try {
-      await taken;
+      const isRepeat = (await taken) === "repeat";
       await before;
-      emission = this.#emit(envelope);
+      emission = this.#emit(isRepeat ? { ...envelope, isRepeat } : envelope);
     } catch (fault) {
       await before;
       throw fault;
@@ -216,20 +230,38 @@ export class Routing {
     }
   }
 
-  #deliver({ message, queued, chosen }: Envelope): void {
+  #deliver({ message, queued, chosen, isRepeat }: Envelope): void {
     const { subscriptions, retain } = this.#options;
-    if (message.retain) retain(message);
+    if (message.retain && !isRepeat) retain(message);
     const { grants } = subscriptions.entitled(message.topic);
     if (grants.length === 0 && chosen.length === 0) return;
     const publication = new Publication(message);
     for (const all of grants) {
       const grant = forPublisher(all, message);
-      if (grant?.subscriber.isHere) this.#handOver(publication, grant, queued);
+      if (!grant?.subscriber.isHere || (isRepeat && !grant.subscriber.isKept)) continue;
+      this.#handOver(publication, grant, queued);
     }
-    for (const { key, clientId } of chosen) {
-      const grant = subscriptions.group(key)?.grantOf(clientId);
-      if (grant?.subscriber.isHere) this.#handOver(publication, grant, queued, key);
+    for (const one of chosen) this.#deliverShared(publication, one, queued, isRepeat);
+  }
+
+  #deliverShared(
+    publication: Publication,
+    { key, clientId, broker }: Chosen,
+    queued: readonly string[],
+    isRepeat: boolean,
+  ): void {
+    const grant = this.#options.subscriptions.group(key)?.grantOf(clientId);
+    const { message } = publication;
+    if (grant?.subscriber.isHere) {
+      if (!isRepeat || grant.subscriber.isKept) this.#handOver(publication, grant, queued, key);
+      return;
     }
+    // Only the broker that the member was connected to knows for sure that it has gone since.
+    const isLost = broker === this.#aedes.id && !grant?.subscriber.isKept && !isRepeat;
+    if (!isLost || message.qos === 0) return;
+    this.redispatch(message, message.qos, key, { orAway: true }).catch((fault) =>
+      this.#options.failed(fault),
+    );
   }
 
   #handOver(
@@ -260,6 +292,11 @@ function forPublisher(
   { publisher }: Message,
 ): Grant<Recipient> | undefined {
   return publisher !== undefined && publisher === grant.subscriber.clientId ? grant.ofOwn : grant;
+}
+
+function pick({ key, grant }: { key: string; grant: Grant<Recipient> }): Chosen {
+  const { clientId, connectedTo } = grant.subscriber;
+  return { key, clientId, broker: connectedTo };
 }
 
 function choose(

@@ -13,6 +13,8 @@ import type { Grant } from "./subscriptions.ts";
 /** The connected client, as far as others of this broker deal with it. */
 export interface Attached {
   readonly outgoing: Outgoing;
+  /** Settles when all that the client published has been routed or refused. */
+  readonly settled: Promise<void> | undefined;
   /** Ends the connection with a reason code of MQTT 5.0. */
   end(reasonCode: number, why: string): void;
 }

@@ -2,7 +2,9 @@
 // Path: client → [sessions] → store, subscriptions, routing. Touches: the store that it is given.
 
 import { reasonOf } from "#contract/errors";
+import type { Message } from "#contract/message";
 import type { SessionQueue, SessionStore, StoredSession, Will } from "#contract/session";
+import { wait } from "#runtime/backoff";
 import { steadyNowMs } from "#runtime/clock";
 import type { Log } from "#runtime/log";
 import type { Settings } from "#runtime/settings-schema";
@@ -16,6 +18,8 @@ import { REASON } from "./wire/reason-codes.ts";
 import { WireError } from "./wire/wire-error.ts";
 
 const SWEEP_MS = 500;
+/** How long a CONNECT waits for the broker of the client's last connection. */
+const RELEASE_MS_MAX = 1_000;
 /** How many sessions are brought up to date at once. */
 const LOST_AT_ONCE = 256;
 
@@ -26,6 +30,8 @@ export interface SessionsOptions {
   readonly subscriptions: Subscriptions<Recipient>;
   readonly brokers: Brokers;
   readonly limits: Settings["limits"];
+  /** Publishes a will. */
+  readonly publish: (message: Message) => Promise<void>;
   readonly rightsOf: (identity: Identity) => ClientRights;
   readonly log: Log;
 }
@@ -46,18 +52,23 @@ export class Sessions {
   /** What connections that are over have left to be done, by client id. */
   readonly #settling = new Map<string, Promise<void>>();
   readonly #heard = new Map<string, () => void>();
+  /** CONNECTs that wait for another broker to have done with the client's last connection. */
+  readonly #awaiting = new Map<string, () => void>();
   /** Wills that another broker has to publish, by client id, until it says that it has. */
   readonly #owed = new Map<string, { will: Will; rights: ClientRights; broker: string }>();
   readonly #aftermath: Aftermath;
   /** What was learnt of sessions while they are read anew is newer than what is read. */
   #touched: Set<string> | undefined;
+  /** Sessions on their way in, which count. */
+  #entering = 0;
   #tokens = 0;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: SessionsOptions) {
     this.#options = options;
-    const { store, routing } = options;
-    this.#aftermath = new Aftermath({ store, routing, forget: (id) => this.#forget(id) });
+    const { store, routing, publish } = options;
+    const forget = (clientId: string) => this.#forget(clientId);
+    this.#aftermath = new Aftermath({ store, routing, publish, forget });
   }
 
   get count(): number {
@@ -130,7 +141,10 @@ export class Sessions {
       await this.#settling.get(clientId);
       const known = await this.#resume(asked);
       const session = known ?? this.#create(asked.identity);
-      await this.#adopt(session, asked);
+      this.#entering += 1;
+      await this.#adopt(session, asked).finally(() => {
+        this.#entering -= 1;
+      });
       if (this.#claims.get(clientId) !== token) {
         throw new WireError(REASON.sessionTakenOver, "another connection has this client id");
       }
@@ -166,6 +180,7 @@ export class Sessions {
     const shared = attached.outgoing.end();
     if (!isWillDue) session.will = undefined;
     await this.#settle(session, async () => {
+      await attached.settled;
       await this.#aftermath.goAway(session);
       await this.#aftermath.handOverShared(session, shared);
     });
@@ -180,14 +195,17 @@ export class Sessions {
         return;
       case "released":
         this.#owed.delete(notice.clientId);
+        this.#released(notice.clientId);
         return;
       case "session":
         if (isOurs) return;
+        this.#released(notice.session.clientId);
         this.#touched?.add(notice.session.clientId);
         this.#learn(notice.session);
         return;
       case "ended":
         if (isOurs) return;
+        this.#released(notice.clientId);
         this.#touched?.add(notice.clientId);
         this.#forget(notice.clientId);
         return;
@@ -216,6 +234,7 @@ export class Sessions {
     this.#heard.get(token)?.();
     const session = this.#byId.get(clientId);
     if (session?.attached) this.#takeOver(session, session.attached, clean, isOurs);
+    else if (session && !isOurs) this.#releaseSettled(session);
     // What this broker has still to do for its last connection must not say that it is away.
     if (session && !isOurs && !session.isHere) session.connectedTo = brokerId;
   }
@@ -233,6 +252,7 @@ export class Sessions {
     const { clientId } = session;
     if (!session.isLasting) this.#forget(clientId);
     void this.#settle(session, async () => {
+      await attached.settled;
       if (will && isWillDue) await this.#aftermath.publishWill(will, session.rights);
       if (!isOurs) await this.#options.routing.notify({ kind: "released", clientId });
       // Another broker's connection has to do with the document from now on.
@@ -271,11 +291,32 @@ export class Sessions {
       // At another broker, which sees to its will unless it has died unnoticed; all that is in the
       // queue may have been sent.
       this.#owe(known, clean);
+      await this.#awaitRelease(identity.clientId);
       if (known.isKept) known.sentUpTo = await this.#queueOf(known).newest();
     }
     if (!clean && known.isLasting && !known.isExpired) return known;
     await this.#aftermath.end(known);
     return undefined;
+  }
+
+  /** What the last connection set off there is done, or its broker is too slow to be waited for. */
+  async #awaitRelease(clientId: string): Promise<void> {
+    const released = new Promise<void>((resolve) => this.#awaiting.set(clientId, resolve));
+    await Promise.race([released, wait(RELEASE_MS_MAX)]);
+    this.#awaiting.delete(clientId);
+  }
+
+  #released(clientId: string): void {
+    this.#awaiting.get(clientId)?.();
+  }
+
+  /** A client went to another broker while its connection here was being wound up. */
+  #releaseSettled(session: Session): void {
+    const { clientId } = session;
+    const settling = this.#settling.get(clientId);
+    settling
+      ?.then(() => this.#options.routing.notify({ kind: "released", clientId }))
+      .catch((fault) => this.#failed(session, fault));
   }
 
   /** A will that the broker of the last connection publishes, or this one when that has died. */
@@ -287,7 +328,7 @@ export class Sessions {
   }
 
   #create(identity: Identity): Session {
-    if (this.#byId.size >= this.#options.limits.sessions_max) {
+    if (this.#byId.size + this.#entering >= this.#options.limits.sessions_max) {
       throw new WireError(REASON.quotaExceeded, `${this.#byId.size} sessions are here already`);
     }
     return new Session(identity, this.#options.rightsOf(identity));

@@ -10,7 +10,7 @@ import type { Settings } from "#runtime/settings-schema";
 import type { Form } from "./publication.ts";
 import type { Retained } from "./retained.ts";
 import type { Recipient } from "./routing.ts";
-import type { Session } from "./session.ts";
+import type { Attached, Session } from "./session.ts";
 import type { Sessions } from "./sessions.ts";
 import { type Subscriptions, sharedFilter } from "./subscriptions.ts";
 import { REASON } from "./wire/reason-codes.ts";
@@ -23,7 +23,12 @@ export interface SubscribingOptions {
   readonly limits: Settings["limits"];
   /** Why this role refuses the filter; undefined where it does not. */
   readonly refusal: (filter: string) => string | undefined;
+  /** A filter was not granted, by the reason code of MQTT 5.0. */
+  readonly refused: (reasonCode: number) => void;
 }
+
+/** How long retained messages are looked for before others have their turn. */
+const SEARCH_MS = 5;
 
 /** A subscription that was granted, and whether its session had none with the same filter. */
 interface Granted {
@@ -48,25 +53,30 @@ export class Subscribing {
     asked: readonly Subscription[],
     answer: (reasonCodes: number[]) => void,
   ): Promise<void> | undefined {
-    const granted: Granted[] = [];
+    // Of equal filters the last counts; each is answered [MQTT-3.8.4-5].
+    const granted = new Map<string, Granted>();
     const codes = asked.map((subscription) => {
+      const { filter, qos } = subscription;
       const refused = this.#refusalOf(session, subscription);
-      if (refused !== undefined) return refused;
-      const isNew = !session.subscriptions.has(subscription.filter);
-      session.subscriptions.set(subscription.filter, subscription);
-      granted.push({ subscription, isNew });
-      return subscription.qos;
+      if (refused !== undefined) {
+        this.#options.refused(refused);
+        return refused;
+      }
+      const isNew = granted.get(filter)?.isNew ?? !session.subscriptions.has(filter);
+      session.subscriptions.set(filter, subscription);
+      granted.set(filter, { subscription, isNew });
+      return qos;
     });
     const finish = () => {
       // One that ended meanwhile has no subscriptions to add.
       if (!this.#options.sessions.isCurrent(session)) return;
-      for (const { subscription } of granted) {
+      for (const { subscription } of granted.values()) {
         this.#options.subscriptions.add(session, subscription);
       }
       answer(codes);
-      this.#replay(session, granted);
+      void this.#replay(session, [...granted.values()]);
     };
-    const saved = granted.length > 0 ? this.#options.sessions.save(session) : undefined;
+    const saved = granted.size > 0 ? this.#options.sessions.save(session) : undefined;
     if (saved) return saved.then(finish);
     finish();
     return undefined;
@@ -93,21 +103,52 @@ export class Subscribing {
     const inner = filter.startsWith("$share/") ? innerFilter(filter) : filter;
     const { limits, refusal } = this.#options;
     if (inner === undefined || !isTopicFilter(inner)) return REASON.topicFilterInvalid;
-    if (inner.split("/").length > limits.topic_levels_max) return REASON.topicFilterInvalid;
+    const isLong = Buffer.byteLength(inner) > limits.topic_bytes_max;
+    const isDeep = inner.split("/").length > limits.topic_levels_max;
+    if (isLong || isDeep) return REASON.topicFilterInvalid;
     if (!session.rights.maySubscribe(inner)) return REASON.notAuthorized;
     if (refusal(inner) !== undefined) return REASON.notAuthorized;
     const isOver = session.subscriptions.size >= limits.subscriptions_per_client_max;
     return isOver && !session.subscriptions.has(filter) ? REASON.quotaExceeded : undefined;
   }
 
-  /** Retained messages, by each subscription's Retain Handling (MQTT 5.0 §3.8.3.1, §3.8.4). */
-  #replay(session: Session, granted: readonly Granted[]): void {
+  /**
+   * Retained messages, by each subscription's Retain Handling (MQTT 5.0 §3.8.3.1, §3.8.4): each once,
+   * at the highest QoS that it is granted [MQTT-3.3.5-1].
+   */
+  async #replay(session: Session, granted: readonly Granted[]): Promise<void> {
     const { attached } = session;
-    if (!attached) return;
+    const seen = new Set<string>();
+    const byQos = granted
+      .filter(isReplayed)
+      .sort((a, b) => b.subscription.qos - a.subscription.qos);
+    let sinceMs = performance.now();
+    for (const { subscription } of byQos) {
+      if (performance.now() - sinceMs > SEARCH_MS) {
+        await new Promise((resolve) => setImmediate(resolve));
+        sinceMs = performance.now();
+      }
+      if (!attached || session.attached !== attached) return;
+      this.#replayOne(session, attached, subscription, seen);
+    }
+  }
+
+  #replayOne(
+    session: Session,
+    attached: Attached,
+    { filter, noLocal, id, qos: granted }: Subscription,
+    seen: Set<string>,
+  ): void {
+    const subscriptionIds = id === undefined ? [] : [id];
     const direct: { message: Message; form: Form }[] = [];
     const queued: (Promise<void> | undefined)[] = [];
-    for (const [message, { qos, ids }] of this.#select(session, granted)) {
-      const form = { qos, retain: true, subscriptionIds: ids };
+    for (const message of this.#options.retained.match(filter, steadyNowMs())) {
+      const { topic, publisher } = message;
+      const isOwn = noLocal && publisher === session.clientId;
+      if (seen.has(topic) || isOwn || !session.mayReceive(topic)) continue;
+      seen.add(topic);
+      const qos = Math.min(message.qos, granted) as Qos;
+      const form = { qos, retain: true, subscriptionIds };
       if (!session.isKept || qos === 0) direct.push({ message, form });
       // All in this turn of the event loop: what is published from now on is queued behind them.
       else {
@@ -122,30 +163,13 @@ export class Subscribing {
       (fault) => attached.end(REASON.serverBusy, reasonOf(fault)),
     );
   }
+}
 
-  /** Each message once, at the highest QoS that it is granted [MQTT-3.3.5-1]. */
-  #select(
-    session: Session,
-    granted: readonly Granted[],
-  ): Map<Message, { readonly qos: Qos; readonly ids: readonly number[] }> {
-    const selected = new Map<Message, { readonly qos: Qos; readonly ids: readonly number[] }>();
-    for (const { subscription, isNew } of granted) {
-      const { filter, retainHandling, noLocal, id } = subscription;
-      const isWanted = retainHandling === 0 || (retainHandling === 1 && isNew);
-      if (!isWanted || sharedFilter(filter) !== undefined) continue;
-      for (const message of this.#options.retained.match(filter, steadyNowMs())) {
-        if (!session.mayReceive(message.topic)) continue;
-        if (noLocal && message.publisher === session.clientId) continue;
-        const before = selected.get(message);
-        const qos = Math.min(message.qos, subscription.qos);
-        selected.set(message, {
-          qos: Math.max(qos, before?.qos ?? 0) as Qos,
-          ids: [...(before?.ids ?? []), ...(id === undefined ? [] : [id])],
-        });
-      }
-    }
-    return selected;
-  }
+/** Members of a shared subscription get no retained messages (MQTT 5.0 §4.8.2). */
+function isReplayed({ subscription, isNew }: Granted): boolean {
+  const { retainHandling, filter } = subscription;
+  const isWanted = retainHandling === 0 || (retainHandling === 1 && isNew);
+  return isWanted && sharedFilter(filter) === undefined;
 }
 
 /** `$share/<group>/<filter>`: the group is not empty and holds no / + or # [MQTT-4.8.2-1, 4.8.2-2]. */

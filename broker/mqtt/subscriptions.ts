@@ -1,6 +1,7 @@
 // subscriptions: who is entitled to a message on a topic, by all sessions' subscriptions.
 // Path: routing → [subscriptions] → session. Touches: nothing.
 
+import assert from "node:assert";
 import type { Qos } from "#contract/message";
 import type { Subscription } from "#contract/session";
 import { TopicTree } from "./topic-tree.ts";
@@ -152,19 +153,18 @@ export class Subscriptions<S extends Subscriber> {
   }
 
   #find(topic: string): Entitled<S> {
-    const bySubscriber = new Map<S, Grant<S>>();
+    const bySubscriber = new Map<S, Grant<S>[]>();
     const groups: SharedGroup<S>[] = [];
     for (const found of this.#tree.match(topic)) {
       if (found instanceof SharedGroup) {
         groups.push(found);
         continue;
       }
-      const { subscriber } = found;
-      const other = bySubscriber.get(subscriber);
-      if (other) bySubscriber.set(subscriber, merged(other, found));
-      else if (subscriber.mayReceive(topic)) bySubscriber.set(subscriber, found);
+      const others = bySubscriber.get(found.subscriber);
+      if (others) others.push(found);
+      else if (found.subscriber.mayReceive(topic)) bySubscriber.set(found.subscriber, [found]);
     }
-    const grants = [...bySubscriber.values()];
+    const grants = [...bySubscriber.values()].map(merged);
     return { grants, groups, hasKept: grants.some(({ subscriber }) => subscriber.isKept) };
   }
 
@@ -203,17 +203,24 @@ function grantOf<S extends Subscriber>(subscriber: S, subscription: Subscription
   return grant;
 }
 
-/** Two that overlap: delivered once, with all that each of them asks for (§3.3.4). */
-function merged<S extends Subscriber>(one: Grant<S>, other: Grant<S>): Grant<S> {
-  const both = {
-    subscriber: one.subscriber,
-    qos: Math.max(one.qos, other.qos) as Qos,
-    retainAsPublished: one.retainAsPublished || other.retainAsPublished,
-    ids: [...one.ids, ...other.ids],
-    ofOwn: undefined as Grant<S> | undefined,
+/** Those that overlap: delivered once, with all that each of them asks for (§3.3.4). */
+function merged<S extends Subscriber>(grants: readonly Grant<S>[]): Grant<S> {
+  const [first] = grants;
+  if (first && grants.length === 1) return first;
+  const all = { ...together(grants), ofOwn: undefined as Grant<S> | undefined };
+  const own = grants.filter((grant) => grant.ofOwn !== undefined);
+  if (own.length === grants.length) all.ofOwn = all;
+  else if (own.length > 0) all.ofOwn = merged(own);
+  return all;
+}
+
+function together<S extends Subscriber>(grants: readonly Grant<S>[]): Omit<Grant<S>, "ofOwn"> {
+  const [first] = grants;
+  assert(first, "a subscriber is entitled by some subscription");
+  return {
+    subscriber: first.subscriber,
+    qos: Math.max(...grants.map(({ qos }) => qos)) as Qos,
+    retainAsPublished: grants.some(({ retainAsPublished }) => retainAsPublished),
+    ids: grants.flatMap(({ ids }) => ids),
   };
-  if (one.ofOwn === one && other.ofOwn === other) both.ofOwn = both;
-  else if (one.ofOwn && other.ofOwn) both.ofOwn = merged(one.ofOwn, other.ofOwn);
-  else both.ofOwn = one.ofOwn ?? other.ofOwn;
-  return both;
 }

@@ -66,3 +66,10 @@ const RETURN_CODES: ReadonlyMap<number, number> = new Map([
 export function returnCodeOf(reason: number): number {
   return RETURN_CODES.get(reason) ?? RETURN_CODE.serverUnavailable;
 }
+
+const NAMES = new Map<number, string>(Object.entries(REASON).map(([name, code]) => [code, name]));
+
+/** The reason's name in REASON, for metrics. */
+export function reasonName(reason: number): string {
+  return NAMES.get(reason) ?? "other";
+}

@@ -20,7 +20,9 @@ async function openStore(t: TestContext, redis: RedisServer): Promise<OpenSessio
   const cluster = await openCluster(t, redis.url);
   return {
     store: cluster.sessions,
-    take: async (taking) => cluster.sessions.take(taking),
+    take: async (taking) => {
+      await cluster.sessions.take(taking);
+    },
     async reopen() {
       cluster.close();
       await redis.kill();

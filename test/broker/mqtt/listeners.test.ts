@@ -12,7 +12,7 @@ import { type ConnectionOptions, type TLSSocket, connect as tlsConnect } from "n
 import { Worker } from "node:worker_threads";
 import { WebSocket } from "ws";
 import type { ListenerSettings } from "#runtime/settings-schema";
-import type { Peer } from "../../../broker/mqtt/listeners.ts";
+import type { Peer } from "../../../broker/mqtt/reception.ts";
 import { type Certificates, makeCertificates } from "../../support/certificates.ts";
 import { proxyHeader, sslTlv } from "../../support/proxy-header.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";

@@ -5,7 +5,7 @@ import { type TestContext, test } from "node:test";
 import { connect as connectMqtt, type IClientOptions, type MqttClient } from "mqtt";
 import * as v from "valibot";
 import { SluiceError } from "#contract/errors";
-import type { Custody, Taking } from "#contract/session";
+import type { Custody, Taken, Taking } from "#contract/session";
 import { createLog } from "#runtime/log";
 import { Metrics } from "#runtime/metrics";
 import { SettingsSchema } from "#runtime/settings-schema";
@@ -40,10 +40,10 @@ async function startBroker(
     limits: options.limits ?? {},
     access: { rights: options.rights ?? [] },
   });
+  const keep = (taking: Taking) => store.take(undefined, sessions.write(taking));
   const custody: Custody = {
-    take: options.take ?? ((taking) => store.take(undefined, sessions.write(taking))),
-    queue: (message, queues) =>
-      store.take(undefined, sessions.write({ message: { ...message, retain: false }, queues })),
+    take: (taking) => (options.take ?? keep)(taking)?.then((): Taken => "taken"),
+    queue: (message, queues) => keep({ message: { ...message, retain: false }, queues }),
   };
   const metrics = new Metrics();
   const log = createLog({ level: "error", process: "test" });

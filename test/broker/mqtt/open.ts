@@ -9,12 +9,8 @@ import { pino } from "pino";
 import { Metrics } from "#runtime/metrics";
 import { parseSettings } from "#runtime/settings";
 import type { ListenerSettings, Settings } from "#runtime/settings-schema";
-import {
-  type Entrance,
-  type Listeners,
-  openListeners,
-  type Peer,
-} from "../../../broker/mqtt/listeners.ts";
+import { type Listeners, openListeners } from "../../../broker/mqtt/listeners.ts";
+import type { Entrance, Peer } from "../../../broker/mqtt/reception.ts";
 
 /** Each test ends, whatever it waits for. */
 export const BOUNDED = { timeout: 30_000 } as const;

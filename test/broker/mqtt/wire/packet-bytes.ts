@@ -109,6 +109,11 @@ export function readerOf(level: ProtocolLevel, limits = GENEROUS): PacketReader 
   return reader;
 }
 
+/** A copy in memory of its own, so that a view of it can be told from another copy. */
+export function alone(bytes: Buffer): Buffer {
+  return Buffer.from(new Uint8Array(bytes).buffer);
+}
+
 /** What `reader` makes of the bytes. */
 export function packetsOf(reader: PacketReader, ...chunks: readonly Buffer[]): ClientPacket[] {
   const packets: ClientPacket[] = [];

@@ -6,6 +6,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { PacketReader } from "../../../../broker/mqtt/wire/packet-reader.ts";
 import {
+  alone,
   CODE,
   connect,
   connectFaultOf,
@@ -90,7 +91,7 @@ test("takes an empty chunk for nothing", () => {
 });
 
 test("hands over a payload of a whole packet as a view of the chunk", () => {
-  const bytes = publish(4, { payload: "010203" });
+  const bytes = alone(publish(4, { payload: "010203" }));
   const one = read(4, bytes);
   assert.ok(one.type === 3);
   assert.equal(one.payload.buffer, bytes.buffer);
