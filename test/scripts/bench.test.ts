@@ -1,0 +1,182 @@
+// bench.test: what scripts/bench promises to whoever types it; no figure is judged here.
+// Path: scripts/bench → benchmark/main → [brokers, loads]. Touches: temporary folders, processes.
+
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import fc from "fast-check";
+import { whyMissing } from "../../scripts/benchmark/brokers.ts";
+import { connectPacket, messageTemplate, pubacks } from "../../scripts/benchmark/load/packets.ts";
+import { PacketScanner } from "../../scripts/benchmark/load/scanner.ts";
+import { castOf } from "../../scripts/benchmark/load/shapes.ts";
+import { SCENARIOS } from "../../scripts/benchmark/scenarios.ts";
+import { tablesOf } from "../../scripts/benchmark/table.ts";
+import { waitFor } from "../support/wait-for.ts";
+import { ROOT, temporaryFolder } from "./support.ts";
+
+const MAIN = join(ROOT, "scripts/benchmark/main.ts");
+const MS_MAX = 60_000;
+
+/** The command lines of all processes that have `text` in theirs. */
+function processesWith(text: string): string[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(commandLine)
+    .filter((line) => line.includes(text));
+}
+
+function commandLine(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8");
+  } catch {
+    return "";
+  }
+}
+
+test("--list names every scenario, and nothing is set up or run", () => {
+  const { status, stdout } = spawnSync(join(ROOT, "scripts/bench"), ["--list"], {
+    encoding: "utf8",
+  });
+  assert.equal(status, 0);
+  const names =
+    "p2p-q0 p2p-q1 p2p-q1-w1 fanin-q1 fanout-q0 fanout-q1 wild-q0 wild-q1 p2p-1k retain conns idle frozen";
+  assert.deepEqual(
+    stdout
+      .trimEnd()
+      .split("\n")
+      .map((line) => line.split(" ")[0]),
+    names.split(" "),
+  );
+});
+
+test("--help says what there is, and a wrong word is refused with code 2", () => {
+  const bench = (command: string, ...args: string[]) =>
+    spawnSync(command, args, { encoding: "utf8" });
+  const script = join(ROOT, "scripts/bench");
+  assert.match(bench(script, "--help").stdout, /--only NAMES/);
+  const refusals = [bench(script, "--fast"), bench(script, "p2p-q1")];
+  for (const words of [
+    ["--only", "p2p-q1,p2p-q9"],
+    ["--brokers", "emqx"],
+    ["--repeats", "0"],
+    ["--repeats", "1.5"],
+    ["--seconds", "soon"],
+    ["--seconds"],
+  ]) {
+    refusals.push(bench(process.execPath, MAIN, ...words));
+  }
+  for (const { status, stdout, stderr } of refusals) {
+    assert.equal(status, 2, stderr);
+    assert.equal(stdout, "");
+    assert.match(stderr, /--help/);
+  }
+});
+
+test("a run prints a row with a figure of each broker, and leaves nothing behind", async () => {
+  const folder = await temporaryFolder();
+  const results = await temporaryFolder();
+  const json = join(results.path, "runs.json");
+  // Mosquitto is no part of the tests' machine; where there is one, it takes part.
+  const brokers = ["aedes", "sluice", ...(whyMissing("mosquitto") ? [] : ["mosquitto"])];
+  const { status, stdout, stderr } = spawnSync(
+    process.execPath,
+    [
+      MAIN,
+      ...["--only", "p2p-q1", "--seconds", "0.3", "--repeats", "1"],
+      ...["--brokers", brokers.join(","), "--json", json],
+    ],
+    { encoding: "utf8", env: { ...process.env, TMPDIR: folder.path }, timeout: MS_MAX },
+  );
+  assert.equal(status, 0, stderr);
+  const figures = "( \\d[\\d.]* \\|)".repeat(brokers.length);
+  assert.match(stdout, new RegExp(`^\\| p2p-q1 \\| CPU µs per delivery \\|${figures}`, "m"));
+  assert.match(stdout, /Linux \S+; Node v?24\./);
+  const { runs } = JSON.parse(readFileSync(json, "utf8"));
+  const measured = runs.map((run: { broker: string }) => run.broker);
+  assert.deepEqual(measured.sort(), brokers.sort());
+  assert.deepEqual(readdirSync(folder.path), []);
+  assert.deepEqual(processesWith(folder.path), []);
+  await folder.remove();
+  await results.remove();
+});
+
+test("Ctrl-C ends it, and what it started, long before the run would be over", async (t) => {
+  const folder = await temporaryFolder();
+  const words = ["--only", "p2p-q1", "--seconds", "600", "--brokers", "aedes"];
+  const child = spawn(process.execPath, [MAIN, ...words], {
+    stdio: "ignore",
+    env: { ...process.env, TMPDIR: folder.path },
+  });
+  t.after(() => child.kill("SIGKILL"));
+  const children = () => {
+    const list = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8");
+    return list.trim().split(" ");
+  };
+  const hasLoad = () => children().some((pid) => commandLine(pid).includes('"kind":"live"'));
+  await waitFor("the load", hasLoad, MS_MAX);
+  const pids = children();
+  assert.equal(pids.length, 2);
+  child.kill("SIGINT");
+  await waitFor("its end", () => child.exitCode !== null, MS_MAX);
+  assert.equal(child.exitCode, 1);
+  assert.deepEqual(readdirSync(folder.path), []);
+  assert.deepEqual(pids.map(commandLine).join(""), "");
+  await folder.remove();
+});
+
+test("the load finds the same packets however the bytes that carry them are cut", () => {
+  const long = messageTemplate({ topic: "a/b", qos: 1, retain: false, payloadBytes: 20_000 });
+  const short = messageTemplate({ topic: "a", qos: 0, retain: true, payloadBytes: 0 });
+  const packets = [connectPacket("c"), long.bytes, pubacks([7]), short.bytes, long.bytes];
+  const bytes = Buffer.concat(packets);
+  const cuts = fc.array(fc.nat(bytes.length), { maxLength: 20 });
+  const property = fc.property(cuts, (places) => {
+    const found: Buffer[] = [];
+    const scanner = new PacketScanner((all, start, _, end) => {
+      found.push(Buffer.from(all.subarray(start, end)));
+    });
+    const edges = [0, ...places.sort((a, b) => a - b), bytes.length];
+    for (const [index, edge] of edges.entries()) {
+      scanner.push(Buffer.from(bytes.subarray(edge, edges[index + 1])));
+    }
+    // What lies behind the last edge is pushed with it, too: nothing.
+    assert.deepEqual(found, packets);
+  });
+  fc.assert(property, { seed: 1 });
+});
+
+test("wild has 10,000 topics, 1,000 subscribers, and about 11 deliveries of a message", () => {
+  const { publishers, filters } = castOf("wild");
+  const topics = publishers.flat();
+  assert.equal(new Set(topics.map(({ topic }) => topic)).size, 10_000);
+  assert.equal(filters.length, 1_000);
+  const deliveries = topics.reduce((sum, topic) => sum + topic.deliveries, 0);
+  assert.ok(Math.abs(deliveries / topics.length - 11) < 1);
+});
+
+test("the ratio is the median of the ratios of runs that followed each other", () => {
+  const scenarios = SCENARIOS.filter(({ name }) => name === "p2p-q0");
+  const run = (broker: "mosquitto" | "sluice", repeat: number, cpuUsPerDelivery: number) => ({
+    scenario: "p2p-q0",
+    broker,
+    repeat,
+    figures: { cpuUsPerDelivery },
+  });
+  const runs = [
+    ...[run("mosquitto", 0, 10), run("sluice", 0, 5)],
+    ...[run("mosquitto", 1, 100), run("sluice", 1, 40)],
+    // Its other half failed.
+    ...[run("mosquitto", 2, 1)],
+    ...[run("mosquitto", 3, 20), run("sluice", 3, 14)],
+  ];
+  const text = tablesOf(scenarios, ["mosquitto", "sluice"], runs);
+  assert.match(text, /\| 15 \| 14 \| 0\.5 \| ≤ 0\.6 × mosquitto \| reached \|/);
+  const slower = runs.map((one) => (one.broker === "sluice" ? { ...one, ...slow } : one));
+  assert.match(tablesOf(scenarios, ["mosquitto", "sluice"], slower), /\| not reached \|/);
+  const alone = runs.filter(({ broker }) => broker === "mosquitto");
+  assert.match(tablesOf(scenarios, ["mosquitto", "sluice"], alone), /\| not measured \|/);
+});
+
+const slow = { figures: { cpuUsPerDelivery: 1_000 } };
