@@ -1,6 +1,7 @@
 // client: one connected MQTT client, from its CONNECT to its end: what each packet of it sets off.
 // Path: connection → [client] → access, session, incoming, outgoing. Touches: nothing.
 
+import assert from "node:assert";
 import { randomUUID } from "node:crypto";
 import type { Duplex } from "node:stream";
 import { reasonOf, SluiceError } from "#contract/errors";
@@ -8,8 +9,8 @@ import type { Message } from "#contract/message";
 import type { Taking, Will } from "#contract/session";
 import type { Log } from "#runtime/log";
 import type { Settings } from "#runtime/settings-schema";
-import { Connection } from "./connection.ts";
-import { Incoming, type IncomingCounts, type Refusal } from "./incoming.ts";
+import { Connection, type ConnectionListener } from "./connection.ts";
+import { Incoming, type IncomingCounts, type Publisher, type Refusal } from "./incoming.ts";
 import { Outgoing, type OutgoingCounts, type Wire } from "./outgoing.ts";
 import type { FlushTurn } from "./output.ts";
 import type { PublishBytes } from "./publication.ts";
@@ -27,6 +28,7 @@ import {
   encodeUnsuback,
   PINGRESP,
 } from "./wire/encode.ts";
+import type { Gathering } from "./wire/packet-reader.ts";
 import {
   type AckPacket,
   type ClientPacket,
@@ -49,6 +51,7 @@ export interface Host {
   /** Where clients of MQTT 5.0 are sent when this broker stops. */
   serverReference(): string | undefined;
   readonly turn: FlushTurn;
+  readonly gathering: Gathering;
   readonly sessions: Sessions;
   readonly subscribing: Subscribing;
   readonly log: Log;
@@ -70,12 +73,13 @@ export interface Host {
 }
 
 /** A connected client's own parts: together they are there, or not at all. */
-interface Parts extends Attached {
+interface Parts {
   readonly session: Session;
   readonly incoming: Incoming;
+  readonly outgoing: Outgoing;
 }
 
-export class Client implements Wire {
+export class Client implements Wire, Attached, Publisher, ConnectionListener {
   readonly peer: Peer;
   readonly #host: Host;
   readonly #entrance: Entrance;
@@ -83,6 +87,8 @@ export class Client implements Wire {
   #connect: ConnectPacket | undefined;
   #clientId = "";
   #parts: Parts | undefined;
+  /** Its parts from CONNACK on, when it has said goodbye, too. */
+  #last: Parts | undefined;
   /** While one packet is being worked on, those behind it wait. */
   #waiting: ClientPacket[] | undefined;
   /** The connection was closed while packets waited. */
@@ -96,12 +102,9 @@ export class Client implements Wire {
       stream,
       limits: host.limits,
       turn: host.turn,
+      gathering: host.gathering,
       acceptedAtMs: entrance.acceptedAtMs,
-      handle: (packet) => this.#handle(packet),
-      malformed: (fault) => this.#malformed(fault),
-      drained: () => this.#parts?.outgoing.pump(),
-      silent: (why) => this.#silent(why),
-      closed: (why) => this.#closed(why),
+      listener: this,
     });
   }
 
@@ -141,8 +144,46 @@ export class Client implements Wire {
     return this.#connection.output.waitingPackets;
   }
 
+  get outgoing(): Outgoing {
+    return this.#connected.outgoing;
+  }
+
+  get settled(): Promise<void> | undefined {
+    return this.#connected.incoming.settled;
+  }
+
+  get isKept(): boolean {
+    return this.#connected.session.isKept;
+  }
+
+  get unreleased(): Set<number> {
+    return this.#connected.session.unreleased;
+  }
+
   tick(nowMs: number): void {
     this.#connection.tick(nowMs);
+  }
+
+  publishRefusal(topic: string, retain: boolean): Refusal | undefined {
+    return this.#host.publishRefusal(this.#connected.session, topic, retain);
+  }
+
+  take(message: Message, order: Order, incoming: Taking["incoming"]): Promise<void> | undefined {
+    return this.#host.publish(message, order, incoming);
+  }
+
+  async release(packetId: number): Promise<void> {
+    const { session } = this.#connected;
+    if (session.isKept) await this.#host.queueOf(session)?.removeIncoming(packetId);
+  }
+
+  drained(): void {
+    this.#parts?.outgoing.pump();
+  }
+
+  hold(isFull: boolean): void {
+    if (isFull) this.#connection.hold();
+    else this.#connection.release();
   }
 
   publish(it: PublishBytes, packetId: number, dup: boolean): void {
@@ -150,7 +191,7 @@ export class Client implements Wire {
   }
 
   pubrel(packetId: number, reasonCode: number): void {
-    this.#acknowledge(PACKET.pubrel, packetId, reasonCode);
+    this.acknowledge(PACKET.pubrel, packetId, reasonCode);
   }
 
   /** Ends the connection; who speaks MQTT 5.0 and is connected hears why [MQTT-4.13.1-1]. */
@@ -171,11 +212,16 @@ export class Client implements Wire {
     this.#connection.end(why, lastWords);
   }
 
-  #handle(packet: ClientPacket): void {
+  handle(packet: ClientPacket): void {
     if (packet.type === PACKET.publish && !this.#waiting) this.#parts?.incoming.publish(packet);
     else if (this.#waiting && !(this.#parts && overtakes(packet)))
       this.#wait(this.#waiting, packet);
     else this.#dispatch(packet);
+  }
+
+  get #connected(): Parts {
+    assert(this.#last, "a client that is connected, or was");
+    return this.#last;
   }
 
   #dispatch(packet: ClientPacket): void {
@@ -238,7 +284,7 @@ export class Client implements Wire {
     this.#waiting = undefined;
     if (waiting.length >= WAITING_PACKETS_MAX) this.#connection.release();
     // What came whole before the client closed the connection is served, too.
-    for (const packet of waiting) if (this.isOpen || this.#hasClosed) this.#handle(packet);
+    for (const packet of waiting) if (this.isOpen || this.#hasClosed) this.handle(packet);
     if (this.#hasClosed && !this.#waiting) this.#leave();
   }
 
@@ -274,7 +320,7 @@ export class Client implements Wire {
   }
 
   /** A client that says nothing in time: one that has not even connected is cut. */
-  #silent(why: string): void {
+  silent(why: string): void {
     if (this.#parts) {
       this.end(REASON.keepAliveTimeout, why);
       return;
@@ -293,7 +339,7 @@ export class Client implements Wire {
     this.#connection.end(why, this.#fitting(whole, brief));
   }
 
-  #welcome(packet: ConnectPacket, session: Session, isPresent: boolean): Parts {
+  #welcome(packet: ConnectPacket, session: Session, isPresent: boolean): Attached {
     const keepAliveSeconds = this.#keepAliveSeconds(packet);
     this.#connection.connected(keepAliveSeconds);
     this.#entrance.authenticated();
@@ -304,19 +350,21 @@ export class Client implements Wire {
         ? { properties: this.#capabilities(packet, session, keepAliveSeconds) }
         : {}),
     });
-    const incoming = this.#createIncoming(packet, session);
-    const parts = {
+    const { limits, counts } = this.#host;
+    this.#parts = this.#last = {
       session,
-      incoming,
-      outgoing: this.#createOutgoing(session),
-      get settled() {
-        return incoming.settled;
-      },
-      end: (reasonCode: number, why: string) => this.end(reasonCode, why),
+      incoming: new Incoming(this, limits, counts.incoming),
+      outgoing: new Outgoing({
+        wire: this,
+        limits,
+        queue: session.isKept ? this.#host.queueOf(session) : undefined,
+        sentUpTo: session.sentUpTo,
+        subscriber: session,
+        count: counts.outgoing,
+      }),
     };
-    this.#parts = parts;
     this.#write(connack);
-    return parts;
+    return this;
   }
 
   /** Server Keep Alive (MQTT 5.0 §3.2.2.3.14): a client of 3.x keeps its own. */
@@ -345,37 +393,6 @@ export class Client implements Wire {
         ? {}
         : { serverKeepAliveSeconds: keepAliveSeconds }),
     };
-  }
-
-  #createIncoming({ level }: ConnectPacket, session: Session): Incoming {
-    const host = this.#host;
-    return new Incoming({
-      level,
-      clientId: session.clientId,
-      isKept: () => session.isKept,
-      unreleased: session.unreleased,
-      limits: host.limits,
-      refusalOf: (topic, retain) => host.publishRefusal(session, topic, retain),
-      publish: (message, order, incoming) => host.publish(message, order, incoming),
-      release: async (packetId) => {
-        if (session.isKept) await host.queueOf(session)?.removeIncoming(packetId);
-      },
-      acknowledge: (type, packetId, code, why) => this.#acknowledge(type, packetId, code, why),
-      end: (reasonCode, why) => this.end(reasonCode, why),
-      hold: (isFull) => (isFull ? this.#connection.hold() : this.#connection.release()),
-      count: host.counts.incoming,
-    });
-  }
-
-  #createOutgoing(session: Session): Outgoing {
-    return new Outgoing({
-      wire: this,
-      limits: this.#host.limits,
-      queue: session.isKept ? this.#host.queueOf(session) : undefined,
-      sentUpTo: session.sentUpTo,
-      mayReceive: (topic) => session.mayReceive(topic),
-      count: this.#host.counts.outgoing,
-    });
   }
 
   #subscribe({ session, incoming }: Parts, packet: SubscribePacket): Promise<void> | undefined {
@@ -409,11 +426,11 @@ export class Client implements Wire {
     this.#parts = undefined;
     // A goodbye counts when it cannot be forgotten any more, and only then is the connection closed.
     this.#host.sessions
-      .closed(session, parts, isWillDue)
+      .closed(session, this, isWillDue)
       .finally(() => this.#connection.end("the client disconnected"));
   }
 
-  #acknowledge(type: AckPacket["type"], packetId: number, reasonCode: number, why?: string): void {
+  acknowledge(type: AckPacket["type"], packetId: number, reasonCode: number, why?: string): void {
     const plain = encodeAck(type, this.level, packetId, reasonCode);
     const { requestProblemInformation = false } = this.#connect ?? {};
     const isExplained = why !== undefined && requestProblemInformation;
@@ -433,7 +450,7 @@ export class Client implements Wire {
   }
 
   /** MQTT 5.0 §4.13: who is not connected yet hears it in a CONNACK, where the version has one. */
-  #malformed(fault: WireError): void {
+  malformed(fault: WireError): void {
     this.#host.log.debug(
       { client: this.#clientId, ip: this.peer.ip, why: fault.message },
       "no MQTT",
@@ -462,7 +479,7 @@ export class Client implements Wire {
     else this.#connection.end(why);
   }
 
-  #closed(why: string): void {
+  closed(why: string): void {
     this.#host.ended(this, why);
     if (this.#waiting) this.#hasClosed = true;
     else this.#leave();
@@ -470,7 +487,7 @@ export class Client implements Wire {
 
   #leave(): void {
     const parts = this.#parts;
-    if (parts) void this.#host.sessions.closed(parts.session, parts, true);
+    if (parts) void this.#host.sessions.closed(parts.session, this, true);
   }
 }
 

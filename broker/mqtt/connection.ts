@@ -5,12 +5,15 @@ import type { Duplex } from "node:stream";
 import { reasonOf } from "#contract/errors";
 import type { Settings } from "#runtime/settings-schema";
 import { type FlushTurn, Output, type PacketBytes } from "./output.ts";
-import { PacketReader } from "./wire/packet-reader.ts";
+import { type Gathering, PacketReader } from "./wire/packet-reader.ts";
 import type { ClientPacket } from "./wire/packets.ts";
 import { WireError } from "./wire/wire-error.ts";
 
 /** What of one connection is looked at in one turn of the event loop: others want theirs, too. */
 const TURN_BYTES_MAX = 32_768;
+const TURN_BYTES_MIN = 512;
+/** How long that should take: longer, and the next piece is half as long; much shorter, twice. */
+const TURN_MS = 5;
 /** What a client may take to read the last words before its connection is cut. */
 const LAST_WORDS_MS_MAX = 2_000;
 
@@ -18,16 +21,21 @@ export interface ConnectionOptions {
   readonly stream: Duplex;
   readonly limits: Settings["limits"];
   readonly turn: FlushTurn;
+  readonly gathering: Gathering;
   /** When it was accepted, by performance.now(). */
   readonly acceptedAtMs: number;
-  readonly handle: (packet: ClientPacket) => void;
+  readonly listener: ConnectionListener;
+}
+
+export interface ConnectionListener {
+  handle(packet: ClientPacket): void;
   /** Bytes that are no MQTT; the connection is still there to answer on. */
-  readonly malformed: (fault: WireError) => void;
-  readonly drained: () => void;
+  malformed(fault: WireError): void;
+  drained(): void;
   /** Nothing was heard of the client for as long as may be; until CONNECT is answered it is cut. */
-  readonly silent: (why: string) => void;
+  silent(why: string): void;
   /** Once, when it is over. */
-  readonly closed: (why: string) => void;
+  closed(why: string): void;
 }
 
 /** open → ending (the last words are on their way) → closed. */
@@ -35,7 +43,7 @@ type Mode = "open" | "ending" | "closed";
 
 export class Connection {
   readonly output: Output;
-  readonly #options: ConnectionOptions;
+  readonly #listener: ConnectionListener;
   readonly #stream: Duplex;
   readonly #reader: PacketReader;
   #mode: Mode = "open";
@@ -50,20 +58,24 @@ export class Connection {
   /** The client does not take what it asked for. */
   #isBlocked = false;
   /** Bytes that wait for the next turn of the event loop. */
-  readonly #backlog: Buffer[] = [];
+  #backlog: Buffer[] | undefined;
   #isContinuing = false;
+  #turnBytes = TURN_BYTES_MAX / 8;
 
   constructor(options: ConnectionOptions) {
-    const { stream, limits, turn, acceptedAtMs } = options;
-    this.#options = options;
+    const { stream, limits, turn, acceptedAtMs, gathering } = options;
+    this.#listener = options.listener;
     this.#stream = stream;
     this.#heardAtMs = acceptedAtMs;
     this.#silenceMsMax = limits.connect_seconds_max * 1_000;
     this.output = new Output(stream, turn);
-    this.#reader = new PacketReader({
-      beforeConnectBytesMax: limits.packet_before_connect_bytes_max,
-      bytesMax: limits.packet_bytes_max,
-    });
+    this.#reader = new PacketReader(
+      {
+        beforeConnectBytesMax: limits.packet_before_connect_bytes_max,
+        bytesMax: limits.packet_bytes_max,
+      },
+      gathering,
+    );
     stream.on("data", (chunk: Buffer) => this.#receive(chunk));
     stream.on("drain", () => this.#drain());
     stream.on("error", (fault) => {
@@ -126,7 +138,7 @@ export class Connection {
     if (lastWords) this.#stream.write(lastWords);
     this.#mode = "ending";
     this.#endingSinceMs = performance.now();
-    this.#backlog.length = 0;
+    this.#backlog = undefined;
     this.#stream.end();
     // What the client still sends is read, and thrown away, so that it gets to read the last words.
     this.#stream.resume();
@@ -145,12 +157,13 @@ export class Connection {
     }
     const isLate = nowMs - this.#heardAtMs > this.#silenceMsMax;
     if (this.#mode !== "open" || this.#silenceMsMax === 0 || !isLate || this.#holds > 0) return;
-    this.#options.silent(`nothing heard for ${this.#silenceMsMax / 1_000} s`);
+    this.#listener.silent(`nothing heard for ${this.#silenceMsMax / 1_000} s`);
   }
 
   #receive(chunk: Buffer): void {
     if (this.#mode !== "open") return;
-    if (this.#backlog.length > 0 || chunk.length > TURN_BYTES_MAX) {
+    if (this.#backlog || chunk.length > this.#turnBytes) {
+      this.#backlog ??= [];
       this.#backlog.push(chunk);
       this.#stream.pause();
       this.#continueLater();
@@ -167,7 +180,7 @@ export class Connection {
       this.#hasHeard = false;
     } catch (fault) {
       if (!(fault instanceof WireError)) throw fault;
-      this.#options.malformed(fault);
+      this.#listener.malformed(fault);
     }
   }
 
@@ -183,19 +196,25 @@ export class Connection {
   /** What waits first, a piece a turn; then the stream again. */
   #readOn(): void {
     if (this.#mode !== "open" || this.#holds > 0 || this.#isBlocked || this.#isContinuing) return;
-    const chunk = this.#backlog.shift();
+    const chunk = this.#backlog?.shift();
     if (!chunk) {
+      this.#backlog = undefined;
       this.#stream.resume();
       return;
     }
-    if (chunk.length > TURN_BYTES_MAX) this.#backlog.unshift(chunk.subarray(TURN_BYTES_MAX));
+    const bytes = this.#turnBytes;
+    if (chunk.length > bytes) this.#backlog?.unshift(chunk.subarray(bytes));
     this.#continueLater();
-    this.#look(chunk.subarray(0, TURN_BYTES_MAX));
+    const sinceMs = performance.now();
+    this.#look(chunk.subarray(0, bytes));
+    const tookMs = performance.now() - sinceMs;
+    if (tookMs > TURN_MS) this.#turnBytes = Math.max(TURN_BYTES_MIN, bytes / 2);
+    else if (tookMs < TURN_MS / 4) this.#turnBytes = Math.min(TURN_BYTES_MAX, bytes * 2);
   }
 
   readonly #handle = (packet: ClientPacket): void => {
     this.#hasHeard = true;
-    if (this.#mode === "open") this.#options.handle(packet);
+    if (this.#mode === "open") this.#listener.handle(packet);
   };
 
   #drain(): void {
@@ -207,13 +226,14 @@ export class Connection {
       this.#isBlocked = false;
       this.#readOn();
     }
-    this.#options.drained();
+    this.#listener.drained();
   }
 
   #close(): void {
     if (this.#mode === "closed") return;
     this.#mode = "closed";
+    this.#reader.drop();
     this.output.clear();
-    this.#options.closed(this.#why);
+    this.#listener.closed(this.#why);
   }
 }

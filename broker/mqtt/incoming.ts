@@ -16,34 +16,28 @@ export interface Refusal {
   readonly why: string;
 }
 
-export interface IncomingOptions {
+/** What a connected client is to its own incoming messages. */
+export interface Publisher {
   readonly level: ProtocolLevel;
   readonly clientId: string;
   /** Is the session kept, so that its QoS 2 ids must be, too? */
-  readonly isKept: () => boolean;
+  readonly isKept: boolean;
   /** Packet ids of QoS 2 messages that are in custody and not yet released by the client. */
   readonly unreleased: Set<number>;
-  readonly limits: Settings["limits"];
   /** Why the client may not publish this; undefined when it may. */
-  readonly refusalOf: (topic: string, retain: boolean) => Refusal | undefined;
+  publishRefusal(topic: string, retain: boolean): Refusal | undefined;
   /** Custody and routing, in the order of the calls; undefined: done already. */
-  readonly publish: (
+  take(
     message: Message,
     order: Order,
     incoming: { clientId: string; packetId: number } | undefined,
-  ) => Promise<void> | undefined;
+  ): Promise<void> | undefined;
   /** PUBREL came; resolves when it is durable. */
-  readonly release: (packetId: number) => Promise<void>;
-  readonly acknowledge: (
-    type: AckPacket["type"],
-    packetId: number,
-    reasonCode: number,
-    why?: string,
-  ) => void;
-  readonly end: (reasonCode: number, why: string) => void;
+  release(packetId: number): Promise<void>;
+  acknowledge(type: AckPacket["type"], packetId: number, reasonCode: number, why?: string): void;
+  end(reasonCode: number, why: string): void;
   /** A client of 3.x cannot be told how much it may have under way: it is not read for a while. */
-  readonly hold: (isFull: boolean) => void;
-  readonly count: IncomingCounts;
+  hold(isFull: boolean): void;
 }
 
 export interface IncomingCounts {
@@ -54,23 +48,31 @@ export interface IncomingCounts {
 }
 
 const RATE_MS = 1_000;
+/** What the topics behind one connection's aliases may have together. */
+const ALIAS_BYTES_MAX = 16_384;
 
 export class Incoming {
-  readonly #options: IncomingOptions;
-  readonly #aliases = new Map<number, string>();
-  /** QoS 2 ids whose custody is under way. */
-  readonly #pending = new Set<number>();
-  /** QoS 2 ids of this connection that the client has not released. */
-  readonly #unreleasedHere = new Set<number>();
+  readonly #publisher: Publisher;
+  readonly #limits: Settings["limits"];
+  readonly #count: IncomingCounts;
+  /** Tables that most clients never need are made when they do. */
+  #aliases: Map<number, string> | undefined;
+  #aliasBytes = 0;
+  /** QoS 2 ids that this connection began and the client has not released: is one in custody? */
+  #begun: Map<number, boolean> | undefined;
   readonly #order: Order = { last: undefined };
+  /** Publications whose custody is under way, and those of QoS 1 among them. */
   #underWay = 0;
+  #underWayQos1 = 0;
   #isHeld = false;
   #lastAcknowledged: Promise<void> | undefined;
   #inSecond = 0;
   #secondSinceMs = 0;
 
-  constructor(options: IncomingOptions) {
-    this.#options = options;
+  constructor(publisher: Publisher, limits: Settings["limits"], count: IncomingCounts) {
+    this.#publisher = publisher;
+    this.#limits = limits;
+    this.#count = count;
   }
 
   /** Settles when all that was published before has been routed or refused. */
@@ -79,83 +81,88 @@ export class Incoming {
   }
 
   publish(packet: PublishPacket): void {
-    const { count, level } = this.#options;
-    count.received[packet.qos]?.add();
+    this.#count.received[packet.qos]?.add();
     const topic = packet.topicAlias === undefined ? packet.topic : this.#resolveAlias(packet);
     if (topic === undefined) return;
     if (packet.qos > 0 && !this.#mayStart(packet)) return;
-    const refusal = this.#rateRefusal() ?? this.#options.refusalOf(topic, packet.retain);
+    const refusal = this.#rateRefusal() ?? this.#publisher.publishRefusal(topic, packet.retain);
     if (refusal) this.#settle(packet, Promise.reject(refusal));
     else if (packet.qos === 2 && this.#isRepeat(packet)) return;
-    else this.#take(packet, topic, level);
+    else this.#take(packet, topic);
   }
 
   /** PUBREL: the client will not send that message again [MQTT-4.3.3-2]. */
   pubrel(packetId: number): void {
-    const { unreleased, release, acknowledge, end } = this.#options;
-    this.#unreleasedHere.delete(packetId);
-    if (!unreleased.has(packetId)) {
-      acknowledge(PACKET.pubcomp, packetId, REASON.packetIdentifierNotFound);
+    const publisher = this.#publisher;
+    this.#begun?.delete(packetId);
+    if (!publisher.unreleased.has(packetId)) {
+      publisher.acknowledge(PACKET.pubcomp, packetId, REASON.packetIdentifierNotFound);
       return;
     }
-    release(packetId).then(
+    publisher.release(packetId).then(
       () => {
-        unreleased.delete(packetId);
-        acknowledge(PACKET.pubcomp, packetId, REASON.success);
+        publisher.unreleased.delete(packetId);
+        publisher.acknowledge(PACKET.pubcomp, packetId, REASON.success);
       },
       // The client repeats it at its next connection.
-      (fault) => end(REASON.serverBusy, reasonOf(fault)),
+      (fault) => publisher.end(REASON.serverBusy, reasonOf(fault)),
     );
   }
 
-  #take(packet: PublishPacket, topic: string, level: ProtocolLevel): void {
-    const { clientId, isKept, publish } = this.#options;
+  #take(packet: PublishPacket, topic: string): void {
+    const { clientId, isKept, level } = this.#publisher;
     const message = messageOf(packet, topic, clientId, level);
     const { packetId } = packet;
-    const incoming = packet.qos === 2 && isKept() ? { clientId, packetId } : undefined;
-    if (packet.qos === 2) this.#pending.add(packetId);
+    const incoming = packet.qos === 2 && isKept ? { clientId, packetId } : undefined;
+    if (packet.qos === 2) this.#begin(packetId, false);
     try {
-      this.#settle(packet, publish(message, this.#order, incoming));
+      this.#settle(packet, this.#publisher.take(message, this.#order, incoming));
     } catch (fault) {
       this.#settle(packet, Promise.reject(fault));
     }
   }
 
+  #begin(packetId: number, isInCustody: boolean): void {
+    this.#begun ??= new Map();
+    this.#begun.set(packetId, isInCustody);
+  }
+
   /** A Topic Alias of this connection (MQTT 5.0 §3.3.2.3.4); undefined: refused. */
   #resolveAlias({ topic, topicAlias = 0 }: PublishPacket): string | undefined {
-    const { limits, end } = this.#options;
-    if (topicAlias > limits.topic_aliases_max) {
-      end(
-        REASON.topicAliasInvalid,
-        `topic alias ${topicAlias} is over ${limits.topic_aliases_max}`,
-      );
+    const most = this.#limits.topic_aliases_max;
+    if (topicAlias > most) {
+      this.#publisher.end(REASON.topicAliasInvalid, `topic alias ${topicAlias} is over ${most}`);
       return undefined;
     }
-    if (topic !== "") {
-      this.#aliases.set(topicAlias, topic);
-      return topic;
-    }
-    const known = this.#aliases.get(topicAlias);
-    if (known === undefined) end(REASON.protocolError, `topic alias ${topicAlias} names no topic`);
+    if (topic !== "") return this.#setAlias(topicAlias, topic);
+    const known = this.#aliases?.get(topicAlias);
+    const why = `topic alias ${topicAlias} names no topic`;
+    if (known === undefined) this.#publisher.end(REASON.protocolError, why);
     return known;
+  }
+
+  #setAlias(topicAlias: number, topic: string): string | undefined {
+    this.#aliases ??= new Map();
+    this.#aliasBytes += topic.length - (this.#aliases.get(topicAlias)?.length ?? 0);
+    this.#aliases.set(topicAlias, topic);
+    if (this.#aliasBytes <= ALIAS_BYTES_MAX) return topic;
+    this.#publisher.end(REASON.quotaExceeded, "its topic aliases stand for too long topics");
+    return undefined;
   }
 
   /** Receive Maximum, ours; it counts what this connection began (MQTT 5.0 §4.9). */
   #mayStart(packet: PublishPacket): boolean {
-    const { level, limits, end, hold } = this.#options;
+    const publisher = this.#publisher;
+    const most = this.#limits.receive_messages_max;
     if (packet.qos === 2 && this.#knows(packet.packetId)) return true;
-    const underWay = this.#underWay + this.#unreleasedHere.size;
-    if (underWay < limits.receive_messages_max) return true;
-    if (level === 5) {
-      end(
-        REASON.receiveMaximumExceeded,
-        `more than ${limits.receive_messages_max} messages under way`,
-      );
+    if (this.#underWayQos1 + (this.#begun?.size ?? 0) < most) return true;
+    if (publisher.level === 5) {
+      publisher.end(REASON.receiveMaximumExceeded, `more than ${most} messages under way`);
       return false;
     }
     if (!this.#isHeld && this.#underWay > 0) {
       this.#isHeld = true;
-      hold(true);
+      publisher.hold(true);
     }
     return true;
   }
@@ -164,7 +171,7 @@ export class Incoming {
     // The clock is asked at the beginning of a second and at its limit, not for each message.
     if (this.#inSecond === 0) this.#secondSinceMs = performance.now();
     this.#inSecond += 1;
-    const { publishes_per_second_max } = this.#options.limits;
+    const { publishes_per_second_max } = this.#limits;
     if (this.#inSecond <= publishes_per_second_max) return undefined;
     const nowMs = performance.now();
     if (nowMs - this.#secondSinceMs >= RATE_MS) {
@@ -177,14 +184,14 @@ export class Incoming {
   }
 
   #knows(packetId: number): boolean {
-    return this.#pending.has(packetId) || this.#options.unreleased.has(packetId);
+    return this.#begun?.has(packetId) === true || this.#publisher.unreleased.has(packetId);
   }
 
   /** In our custody already: PUBREC says so again; on its way there: PUBREC comes by itself. */
   #isRepeat({ packetId }: PublishPacket): boolean {
     if (!this.#knows(packetId)) return false;
-    if (!this.#pending.has(packetId)) {
-      this.#options.acknowledge(PACKET.pubrec, packetId, REASON.success);
+    if (this.#begun?.get(packetId) !== false) {
+      this.#publisher.acknowledge(PACKET.pubrec, packetId, REASON.success);
     }
     return true;
   }
@@ -196,13 +203,15 @@ export class Incoming {
       return;
     }
     this.#underWay += 1;
+    if (packet.qos === 1) this.#underWayQos1 += 1;
     const before = this.#lastAcknowledged;
     const settled: Promise<void> = this.#settleLater(packet, outcome, before).then(() => {
       this.#underWay -= 1;
+      if (packet.qos === 1) this.#underWayQos1 -= 1;
       if (this.#lastAcknowledged === settled) this.#lastAcknowledged = undefined;
-      if (!this.#isHeld || this.#underWay > this.#options.limits.receive_messages_max / 2) return;
+      if (!this.#isHeld || this.#underWay > this.#limits.receive_messages_max / 2) return;
       this.#isHeld = false;
-      this.#options.hold(false);
+      this.#publisher.hold(false);
     });
     this.#lastAcknowledged = settled;
   }
@@ -222,23 +231,23 @@ export class Incoming {
   }
 
   #accepted({ qos, packetId }: PublishPacket): void {
-    const { acknowledge, unreleased } = this.#options;
-    if (qos === 1) acknowledge(PACKET.puback, packetId, REASON.success);
+    const publisher = this.#publisher;
+    if (qos === 1) publisher.acknowledge(PACKET.puback, packetId, REASON.success);
     if (qos !== 2) return;
-    this.#pending.delete(packetId);
-    unreleased.add(packetId);
-    this.#unreleasedHere.add(packetId);
-    acknowledge(PACKET.pubrec, packetId, REASON.success);
+    this.#begin(packetId, true);
+    publisher.unreleased.add(packetId);
+    publisher.acknowledge(PACKET.pubrec, packetId, REASON.success);
   }
 
   /** MQTT 5.0 says it in the acknowledgement; where there is none that can, the connection ends. */
   #refused({ qos, packetId }: PublishPacket, { reasonCode, why }: Refusal): void {
-    const { level, acknowledge, end, count } = this.#options;
-    count.refused(reasonCode);
-    if (qos === 2) this.#pending.delete(packetId);
+    const publisher = this.#publisher;
+    this.#count.refused(reasonCode);
+    if (qos === 2) this.#begun?.delete(packetId);
     const isFlood = reasonCode === REASON.messageRateTooHigh;
-    if (level < 5 || qos === 0 || isFlood) end(reasonCode, why);
-    else acknowledge(qos === 1 ? PACKET.puback : PACKET.pubrec, packetId, reasonCode, why);
+    if (publisher.level < 5 || qos === 0 || isFlood) publisher.end(reasonCode, why);
+    else
+      publisher.acknowledge(qos === 1 ? PACKET.puback : PACKET.pubrec, packetId, reasonCode, why);
   }
 }
 

@@ -27,6 +27,7 @@ import { Sessions } from "./sessions.ts";
 import { Subscribing } from "./subscribing.ts";
 import { Subscriptions } from "./subscriptions.ts";
 import { type SysTopicsOptions, startSysTopics } from "./sys-topics.ts";
+import { Gathering } from "./wire/packet-reader.ts";
 import type { ConnectPacket } from "./wire/packets.ts";
 import { REASON } from "./wire/reason-codes.ts";
 
@@ -64,6 +65,7 @@ export class Mqtt {
   readonly #routing: Routing;
   readonly #sessions: Sessions;
   readonly #retained = new Retained();
+  readonly #gathering: Gathering;
   readonly #retaining = { count: 0, bytes: 0 };
   readonly #clients = new Set<Client>();
   readonly #host: Host;
@@ -77,6 +79,7 @@ export class Mqtt {
     this.#options = options;
     this.#limits = limits;
     this.#aedes = aedes;
+    this.#gathering = new Gathering(limits.unfinished_bytes_max);
     const onBroken = (why: string) => log.error({ why }, "users file: the last good one stays");
     const openUsers = (path: string) => new Users(path, onBroken);
     this.#access = new Access({ settings: settings.access, openUsers, log, metrics });
@@ -224,6 +227,7 @@ export class Mqtt {
       limits: this.#limits,
       serverReference: () => this.#access.serverReference,
       turn: new FlushTurn(),
+      gathering: this.#gathering,
       sessions: this.#sessions,
       subscribing,
       log,
@@ -350,6 +354,10 @@ export class Mqtt {
     gauge("sessions", "Sessions, their clients connected or away.", () => this.#sessions.count);
     limit("sessions", "sessions.", () => this.#limits.sessions_max);
     gauge("subscriptions", "Subscriptions of all sessions.", () => subscriptions.count);
+    gauge("subscriptions_bytes", "What subscriptions take.", () => subscriptions.bytes);
+    limit("subscriptions_bytes", "their bytes.", () => this.#limits.subscriptions_bytes_max);
+    gauge("unfinished_bytes", "Packets that have not all come.", () => this.#gathering.bytes);
+    limit("unfinished_bytes", "their bytes.", () => this.#limits.unfinished_bytes_max);
     gauge("retained_messages", "Retained messages.", () => this.#retained.count);
     limit("retained_messages", "retained messages.", () => this.#limits.retained_messages_max);
     gauge("retained_bytes", "What retained messages take.", () => this.#retained.bytes);

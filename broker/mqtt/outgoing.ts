@@ -38,7 +38,7 @@ export interface OutgoingOptions {
   readonly queue: SessionQueue | undefined;
   /** Numbers up to this one may have been sent on an earlier connection. */
   readonly sentUpTo: number;
-  readonly mayReceive: (topic: string) => boolean;
+  readonly subscriber: { mayReceive(topic: string): boolean };
   readonly count: OutgoingCounts;
 }
 
@@ -66,13 +66,14 @@ export class Outgoing {
   readonly #source: Source;
   readonly #window: number;
   readonly #inFlight = new Map<number, InFlight>();
-  readonly #aliases = new Map<string, number>();
+  #aliases: Map<string, number> | undefined;
   #sentUpTo: number;
   /** What comes while retained messages are replayed waits behind them. */
   #behind: (() => void)[] | undefined;
+  #behindBytes = 0;
   readonly #replays: (readonly Retained[])[] = [];
   #replaying = 0;
-  #wakeReplay: () => void = () => {};
+  #wakeReplay: (() => void) | undefined;
 
   constructor(options: OutgoingOptions) {
     const { wire, limits, queue, sentUpTo } = options;
@@ -99,7 +100,7 @@ export class Outgoing {
 
   /** QoS 0: now or not at all. */
   send(publication: Publication, form: Form): void {
-    if (this.#behind) this.#waitBehind(() => this.send(publication, form));
+    if (this.#behind) this.#waitBehind(publication, () => this.send(publication, form), false);
     else if (this.#isFull()) this.#options.count.dropped("slow-reader");
     else this.#write(publication, form, 0, false);
   }
@@ -107,7 +108,7 @@ export class Outgoing {
   /** QoS 1 or 2 for a session that ends with its connection: waits here for its turn. */
   offer(publication: Publication, form: Form, shared?: string): void {
     if (this.#behind) {
-      this.#waitBehind(() => this.offer(publication, form, shared));
+      this.#waitBehind(publication, () => this.offer(publication, form, shared), true);
       return;
     }
     const { delivery_messages_max, delivery_bytes_max } = this.#options.limits;
@@ -134,7 +135,7 @@ export class Outgoing {
       this.#source.shift();
       this.#start(entry);
     }
-    this.#wakeReplay();
+    this.#wakeReplay?.();
   }
 
   /** PUBACK. False: it does not fit what is in flight. */
@@ -189,7 +190,7 @@ export class Outgoing {
   /** The connection is over: what of it is another member's now, if it came by a shared subscription. */
   end(): Entry[] {
     this.#behind = undefined;
-    this.#wakeReplay();
+    this.#wakeReplay?.();
     const unacknowledged = [...this.#inFlight.values()].filter(({ entry }) => entry.form.qos === 1);
     return [...unacknowledged.map(({ entry }) => entry), ...this.#source.rest()].filter(
       ({ shared }) => shared !== undefined,
@@ -204,6 +205,7 @@ export class Outgoing {
     }
     const behind = this.#behind ?? [];
     this.#behind = undefined;
+    this.#behindBytes = 0;
     for (const resume of behind) resume();
   }
 
@@ -233,10 +235,22 @@ export class Outgoing {
     }
   }
 
-  #waitBehind(resume: () => void): void {
-    const { delivery_messages_max } = this.#options.limits;
-    if (this.#behind && this.#behind.length < delivery_messages_max) this.#behind.push(resume);
-    else this.#wire.end(REASON.quotaExceeded, "it reads more slowly than messages arrive");
+  #waitBehind(publication: Publication, resume: () => void, isDue: boolean): void {
+    const { delivery_messages_max, delivery_bytes_max } = this.#options.limits;
+    const { payload, topic } = publication.message;
+    const bytes = this.#behindBytes + payload.length + topic.length;
+    if (
+      this.#behind &&
+      this.#behind.length < delivery_messages_max &&
+      bytes <= delivery_bytes_max
+    ) {
+      this.#behind.push(resume);
+      this.#behindBytes = bytes;
+    } else if (isDue) {
+      this.#wire.end(REASON.quotaExceeded, "it reads more slowly than messages arrive");
+    } else {
+      this.#options.count.dropped("slow-reader");
+    }
   }
 
   #isFull(): boolean {
@@ -273,7 +287,7 @@ export class Outgoing {
   }
 
   #reasonToDrop({ message, isExpired }: Publication, isRepeat: boolean) {
-    if (!this.#options.mayReceive(message.topic)) return "not-authorized";
+    if (!this.#options.subscriber.mayReceive(message.topic)) return "not-authorized";
     // What was sent before is sent again, however old it is by now [MQTT-4.3.3-7].
     if (isRepeat) return undefined;
     if (isExpired) return "expired";
@@ -301,6 +315,7 @@ export class Outgoing {
   #withAlias(publication: Publication, form: Form): PublishBytes {
     const { level, topicAliasMaximum } = this.#wire;
     const { topic } = publication.message;
+    this.#aliases ??= new Map();
     const known = this.#aliases.get(topic);
     if (known !== undefined) {
       return publication.encode(level, form, { topicAlias: known, topicIsKnown: true });

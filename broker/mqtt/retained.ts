@@ -9,8 +9,9 @@ interface Node {
   message: Message | undefined;
 }
 
-/** What one entry takes beside payload and topic, about: for the limit on bytes. */
+/** What one entry, and one level of its topic, take beside payload and text, about. */
 const ENTRY_BYTES = 200;
+const LEVEL_BYTES = 200;
 
 /** All retained messages of this broker, in memory. */
 export class Retained {
@@ -116,7 +117,9 @@ export class Retained {
 }
 
 function bytesOf({ topic, payload, properties }: Message): number {
-  return ENTRY_BYTES + topic.length + payload.length + (properties?.length ?? 0);
+  // Levels that topics share are counted for each of them: the limit is on the safe side.
+  const levels = topic.split("/").length * LEVEL_BYTES;
+  return ENTRY_BYTES + levels + topic.length + payload.length + (properties?.length ?? 0);
 }
 
 /** The message with bytes of its own: a view would keep all that came in with it. */

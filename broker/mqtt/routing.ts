@@ -35,6 +35,8 @@ interface Envelope {
   readonly chosen: readonly Chosen[];
   /** A QoS 2 repeat: whoever is connected has it already, unless it lies in a queue. */
   readonly isRepeat: boolean;
+  /** Of a shared subscription that changes hands: all others have it already. */
+  readonly isForChosen: boolean;
 }
 
 interface Chosen {
@@ -47,6 +49,8 @@ interface Chosen {
 /** A subscriber that messages can be handed to. */
 export interface Recipient extends Subscriber {
   readonly connectedTo: string | undefined;
+  /** Was its client here when it was connected last? */
+  readonly wasHere: boolean;
   deliver(publication: Publication, grant: Grant<Recipient>, shared?: string): void;
 }
 
@@ -113,7 +117,7 @@ export class Routing {
     const taken = custody.take(taking);
     const queued = queues.length === 0 ? NOBODY : queues.map(({ clientId }) => clientId);
     const picked = chosen.length === 0 ? NOBODY : chosen.map(pick);
-    const envelope = { message, queued, chosen: picked, isRepeat: false };
+    const envelope = { message, queued, chosen: picked, isRepeat: false, isForChosen: false };
     if (taken === undefined && order.last === undefined) return this.#emit(envelope);
     return this.#emitInTurn(envelope, order, taken);
   }
@@ -137,7 +141,7 @@ export class Routing {
     await this.#options.custody.queue(lowered, queues);
     const chosen = [pick({ key, grant })];
     const queued = chosen.map(({ clientId }) => clientId);
-    await this.#emit({ message: lowered, queued, chosen, isRepeat: false });
+    await this.#emit({ message: lowered, queued, chosen, isRepeat: false, isForChosen: true });
     return true;
   }
 
@@ -230,15 +234,15 @@ export class Routing {
     }
   }
 
-  #deliver({ message, queued, chosen, isRepeat }: Envelope): void {
+  #deliver({ message, queued, chosen, isRepeat, isForChosen }: Envelope): void {
     const { subscriptions, retain } = this.#options;
     if (message.retain && !isRepeat) retain(message);
-    const { grants } = subscriptions.entitled(message.topic);
+    const grants = isForChosen ? NOBODY : subscriptions.entitled(message.topic).grants;
     if (grants.length === 0 && chosen.length === 0) return;
     const publication = new Publication(message);
     for (const all of grants) {
       const grant = forPublisher(all, message);
-      if (!grant?.subscriber.isHere || (isRepeat && !grant.subscriber.isKept)) continue;
+      if (!grant || !isOurs(grant.subscriber) || (isRepeat && !grant.subscriber.isKept)) continue;
       this.#handOver(publication, grant, queued);
     }
     for (const one of chosen) this.#deliverShared(publication, one, queued, isRepeat);
@@ -284,6 +288,11 @@ export class Routing {
       (fault) => this.#options.failed(fault),
     );
   }
+}
+
+/** Is it for this broker to see to it: is its client here, or was it when it last was anywhere? */
+function isOurs({ isHere, isKept, wasHere }: Recipient): boolean {
+  return isHere || (isKept && wasHere);
 }
 
 /** A publisher's own messages come back only by subscriptions without No Local [MQTT-3.8.3-3]. */

@@ -27,8 +27,6 @@ const PLAIN_FORMS: readonly (readonly Form[])[] = ([0, 1, 2] as const).map((qos)
 export class Session implements Recipient {
   readonly clientId: string;
   readonly subscriptions = new Map<string, Subscription>();
-  /** Packet ids of QoS 2 messages that are in custody and not yet released by the client. */
-  readonly unreleased = new Set<number>();
   identity: Identity;
   rights: ClientRights;
   /** Session Expiry Interval, in seconds; 0: it ends with its connection. */
@@ -39,14 +37,22 @@ export class Session implements Recipient {
   isStored = false;
   will: Will | undefined;
   connectedTo: string | undefined;
+  wasHere = false;
   awaySinceMs: number | undefined;
   sentUpTo = 0;
   #attached: Attached | undefined;
+  #unreleased: Set<number> | undefined;
 
   constructor(identity: Identity, rights: ClientRights) {
     this.clientId = identity.clientId;
     this.identity = identity;
     this.rights = rights;
+  }
+
+  /** Packet ids of QoS 2 messages that are in custody and not yet released by the client. */
+  get unreleased(): Set<number> {
+    this.#unreleased ??= new Set();
+    return this.#unreleased;
   }
 
   /** Does it outlive its connection? */
@@ -81,6 +87,7 @@ export class Session implements Recipient {
   attach(attached: Attached, brokerId: string): void {
     this.#attached = attached;
     this.connectedTo = brokerId;
+    this.wasHere = true;
     this.awaySinceMs = undefined;
   }
 
@@ -137,6 +144,7 @@ export class Session implements Recipient {
     this.will = stored.will;
     this.connectedTo = stored.connectedTo;
     this.awaySinceMs = stored.awaySinceMs;
+    this.wasHere = false;
     this.sentUpTo = stored.sentUpTo;
     this.subscriptions.clear();
     for (const it of stored.subscriptions) this.subscriptions.set(it.filter, it);

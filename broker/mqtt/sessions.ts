@@ -136,10 +136,11 @@ export class Sessions {
   ): Promise<void> {
     const { clientId } = asked.identity;
     const token = `${this.#options.brokerId}/${++this.#tokens}`;
+    const released = this.#expectRelease(clientId);
     await this.#claim(clientId, token, asked.clean);
     try {
       await this.#settling.get(clientId);
-      const known = await this.#resume(asked);
+      const known = await this.#resume(asked, released);
       const session = known ?? this.#create(asked.identity);
       this.#entering += 1;
       await this.#adopt(session, asked).finally(() => {
@@ -155,6 +156,7 @@ export class Sessions {
       await this.#leaveAway(clientId, token);
       throw fault;
     } finally {
+      this.#awaiting.delete(clientId);
       if (this.#claims.get(clientId) === token) this.#claims.delete(clientId);
     }
   }
@@ -284,14 +286,17 @@ export class Sessions {
     await this.#settle(session, () => this.#aftermath.goAway(session));
   }
 
-  async #resume({ identity, clean }: Asked): Promise<Session | undefined> {
+  async #resume(
+    { identity, clean }: Asked,
+    released: Promise<void> | undefined,
+  ): Promise<Session | undefined> {
     const known = this.#byId.get(identity.clientId);
     if (!known) return undefined;
     if (known.connectedTo !== undefined) {
       // At another broker, which sees to its will unless it has died unnoticed; all that is in the
       // queue may have been sent.
       this.#owe(known, clean);
-      await this.#awaitRelease(identity.clientId);
+      await Promise.race([released, wait(RELEASE_MS_MAX)]);
       if (known.isKept) known.sentUpTo = await this.#queueOf(known).newest();
     }
     if (!clean && known.isLasting && !known.isExpired) return known;
@@ -299,11 +304,11 @@ export class Sessions {
     return undefined;
   }
 
-  /** What the last connection set off there is done, or its broker is too slow to be waited for. */
-  async #awaitRelease(clientId: string): Promise<void> {
-    const released = new Promise<void>((resolve) => this.#awaiting.set(clientId, resolve));
-    await Promise.race([released, wait(RELEASE_MS_MAX)]);
-    this.#awaiting.delete(clientId);
+  /** Resolves when another broker has done with the client's connection there, if there is one. */
+  #expectRelease(clientId: string): Promise<void> | undefined {
+    const connectedTo = this.#byId.get(clientId)?.connectedTo;
+    if (connectedTo === undefined || connectedTo === this.#options.brokerId) return undefined;
+    return new Promise<void>((resolve) => this.#awaiting.set(clientId, resolve));
   }
 
   #released(clientId: string): void {

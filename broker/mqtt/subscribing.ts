@@ -12,7 +12,7 @@ import type { Retained } from "./retained.ts";
 import type { Recipient } from "./routing.ts";
 import type { Attached, Session } from "./session.ts";
 import type { Sessions } from "./sessions.ts";
-import { type Subscriptions, sharedFilter } from "./subscriptions.ts";
+import { bytesOf, type Subscriptions, sharedFilter } from "./subscriptions.ts";
 import { REASON } from "./wire/reason-codes.ts";
 
 export interface SubscribingOptions {
@@ -27,6 +27,8 @@ export interface SubscribingOptions {
   readonly refused: (reasonCode: number) => void;
 }
 
+/** What one client may have of the room for all subscriptions. */
+const SHARE_OF_ONE = 1 / 16;
 /** How long retained messages are looked for before others have their turn. */
 const SEARCH_MS = 5;
 
@@ -108,8 +110,14 @@ export class Subscribing {
     if (isLong || isDeep) return REASON.topicFilterInvalid;
     if (!session.rights.maySubscribe(inner)) return REASON.notAuthorized;
     if (refusal(inner) !== undefined) return REASON.notAuthorized;
-    const isOver = session.subscriptions.size >= limits.subscriptions_per_client_max;
-    return isOver && !session.subscriptions.has(filter) ? REASON.quotaExceeded : undefined;
+    if (session.subscriptions.has(filter)) return undefined;
+    const isMany = session.subscriptions.size >= limits.subscriptions_per_client_max;
+    const { subscriptions } = this.#options;
+    const most = limits.subscriptions_bytes_max;
+    const isLarge =
+      subscriptions.bytes + bytesOf(filter) > most ||
+      subscriptions.bytesFor(session) + bytesOf(filter) > most * SHARE_OF_ONE;
+    return isMany || isLarge ? REASON.quotaExceeded : undefined;
   }
 
   /**

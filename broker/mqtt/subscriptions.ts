@@ -77,50 +77,77 @@ export interface Entitled<S extends Subscriber> {
   readonly hasKept: boolean;
 }
 
-/** Topics whose entitlement is remembered, and the grants in all of those. */
+/** Topics whose entitlement is remembered, and what those take: grants, or bytes of a topic's text. */
 const REMEMBERED_TOPICS_MAX = 16_384;
 const REMEMBERED_GRANTS_MAX = 262_144;
+const TOPIC_BYTES_A_GRANT = 32;
+
+/** What one subscription, and one level of its filter, take beside the text, about. */
+const SUBSCRIPTION_BYTES = 400;
+const LEVEL_BYTES = 200;
+
+/** The subscriptions of one subscriber, by filter, and what they take. */
+interface Own<S extends Subscriber> {
+  readonly grants: Map<string, Grant<S>>;
+  bytes: number;
+}
 
 export class Subscriptions<S extends Subscriber> {
   readonly #tree = new TopicTree<Grant<S> | SharedGroup<S>>();
   readonly #groups = new Map<string, SharedGroup<S>>();
-  readonly #grants = new Map<S, Map<string, Grant<S>>>();
+  readonly #own = new Map<S, Own<S>>();
   readonly #remembered = new Map<string, Entitled<S>>();
   #rememberedGrants = 0;
   #count = 0;
+  #bytes = 0;
 
   get count(): number {
     return this.#count;
+  }
+
+  /** What all of them take, about. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** What those of one subscriber take of it. */
+  bytesFor(subscriber: S): number {
+    return this.#own.get(subscriber)?.bytes ?? 0;
   }
 
   /** Adds the subscription, or puts it in place of the one with the same filter [MQTT-3.8.4-3]. */
   add(subscriber: S, subscription: Subscription): void {
     this.remove(subscriber, subscription.filter);
     const grant = grantOf(subscriber, subscription);
-    const own = this.#grants.get(subscriber) ?? new Map<string, Grant<S>>();
-    this.#grants.set(subscriber, own.set(subscription.filter, grant));
+    const own = this.#own.get(subscriber) ?? { grants: new Map<string, Grant<S>>(), bytes: 0 };
+    own.grants.set(subscription.filter, grant);
+    own.bytes += bytesOf(subscription.filter);
+    this.#own.set(subscriber, own);
     const inner = sharedFilter(subscription.filter);
     if (inner === undefined) this.#tree.add(subscription.filter, grant);
     else this.#groupOf(subscription.filter, inner).set(grant);
     this.#count += 1;
+    this.#bytes += bytesOf(subscription.filter);
     this.forget();
   }
 
   remove(subscriber: S, filter: string): void {
-    const own = this.#grants.get(subscriber);
-    const grant = own?.get(filter);
+    const own = this.#own.get(subscriber);
+    const grant = own?.grants.get(filter);
     if (!own || !grant) return;
-    own.delete(filter);
-    if (own.size === 0) this.#grants.delete(subscriber);
+    own.grants.delete(filter);
+    own.bytes -= bytesOf(filter);
+    if (own.grants.size === 0) this.#own.delete(subscriber);
     const inner = sharedFilter(filter);
     if (inner === undefined) this.#tree.remove(filter, grant);
     else this.#leave(filter, inner, subscriber);
     this.#count -= 1;
+    this.#bytes -= bytesOf(filter);
     this.forget();
   }
 
   removeAll(subscriber: S): void {
-    for (const filter of [...(this.#grants.get(subscriber)?.keys() ?? [])]) {
+    for (const filter of [...(this.#own.get(subscriber)?.grants.keys() ?? [])]) {
       this.remove(subscriber, filter);
     }
   }
@@ -134,13 +161,14 @@ export class Subscriptions<S extends Subscriber> {
     const known = this.#remembered.get(topic);
     if (known) return known;
     const found = this.#find(topic);
-    this.#rememberedGrants += found.grants.length + 1;
+    const cost = found.grants.length + 1 + Math.floor(topic.length / TOPIC_BYTES_A_GRANT);
+    this.#rememberedGrants += cost;
     if (
       this.#remembered.size >= REMEMBERED_TOPICS_MAX ||
       this.#rememberedGrants > REMEMBERED_GRANTS_MAX
     ) {
       this.forget();
-      this.#rememberedGrants = found.grants.length + 1;
+      this.#rememberedGrants = cost;
     }
     this.#remembered.set(topic, found);
     return found;
@@ -185,6 +213,11 @@ export class Subscriptions<S extends Subscriber> {
     this.#groups.delete(key);
     this.#tree.remove(inner, group);
   }
+}
+
+/** What a subscription to the filter takes, about; levels that filters share count for each. */
+export function bytesOf(filter: string): number {
+  return SUBSCRIPTION_BYTES + filter.length + filter.split("/").length * LEVEL_BYTES;
 }
 
 /** The filter inside `$share/<group>/<filter>`; undefined for one that is not shared. */

@@ -3,11 +3,11 @@
 
 /** One level of filters; what stands for `+` and `#` has a place of its own. */
 interface Node<T> {
-  readonly children: Map<string, Node<T>>;
+  children: Map<string, Node<T>> | undefined;
   single: Node<T> | undefined;
   /** Of filters that end here, and of those that go on with `#` and end. */
-  readonly here: Set<T>;
-  readonly multi: Set<T>;
+  here: Set<T> | undefined;
+  multi: Set<T> | undefined;
 }
 
 /** Values under topic filters (MQTT 3.1.1 and 5.0 §4.7), well-formed ones. */
@@ -19,7 +19,8 @@ export class TopicTree<T> {
     const isMulti = levels.at(-1) === "#";
     if (isMulti) levels.pop();
     const node = levels.reduce((at, level) => childOf(at, level), this.#root);
-    (isMulti ? node.multi : node.here).add(value);
+    if (isMulti) node.multi = (node.multi ?? new Set()).add(value);
+    else node.here = (node.here ?? new Set()).add(value);
   }
 
   remove(filter: string, value: T): void {
@@ -32,7 +33,7 @@ export class TopicTree<T> {
     const levels = topic.split("/");
     // Wildcards at the front select no topic that begins with $ [MQTT-4.7.2-1].
     if (topic.startsWith("$")) {
-      const node = this.#root.children.get(levels[0] ?? "");
+      const node = this.#root.children?.get(levels[0] ?? "");
       if (node) collect(node, levels, 1, found);
     } else {
       collect(this.#root, levels, 0, found);
@@ -42,7 +43,7 @@ export class TopicTree<T> {
 }
 
 function createNode<T>(): Node<T> {
-  return { children: new Map(), single: undefined, here: new Set(), multi: new Set() };
+  return { children: undefined, single: undefined, here: undefined, multi: undefined };
 }
 
 function childOf<T>(node: Node<T>, level: string): Node<T> {
@@ -50,6 +51,7 @@ function childOf<T>(node: Node<T>, level: string): Node<T> {
     node.single ??= createNode();
     return node.single;
   }
+  node.children ??= new Map();
   let child = node.children.get(level);
   if (!child) {
     child = createNode();
@@ -60,12 +62,12 @@ function childOf<T>(node: Node<T>, level: string): Node<T> {
 
 function collect<T>(node: Node<T>, levels: readonly string[], at: number, found: T[]): void {
   // `a/#` selects `a` itself, too (§4.7.1.2).
-  for (const value of node.multi) found.push(value);
+  if (node.multi) for (const value of node.multi) found.push(value);
   if (at === levels.length) {
-    for (const value of node.here) found.push(value);
+    if (node.here) for (const value of node.here) found.push(value);
     return;
   }
-  const child = node.children.get(levels[at] as string);
+  const child = node.children?.get(levels[at] as string);
   if (child) collect(child, levels, at + 1, found);
   if (node.single) collect(node.single, levels, at + 1, found);
 }
@@ -74,14 +76,17 @@ function collect<T>(node: Node<T>, levels: readonly string[], at: number, found:
 function removeFrom<T>(node: Node<T>, levels: readonly string[], at: number, value: T): boolean {
   const level = levels[at];
   if (level === undefined) {
-    node.here.delete(value);
+    node.here?.delete(value);
+    if (node.here?.size === 0) node.here = undefined;
   } else if (level === "#") {
-    node.multi.delete(value);
+    node.multi?.delete(value);
+    if (node.multi?.size === 0) node.multi = undefined;
   } else if (level === "+") {
     if (node.single && removeFrom(node.single, levels, at + 1, value)) node.single = undefined;
   } else {
-    const child = node.children.get(level);
-    if (child && removeFrom(child, levels, at + 1, value)) node.children.delete(level);
+    const child = node.children?.get(level);
+    if (child && removeFrom(child, levels, at + 1, value)) node.children?.delete(level);
+    if (node.children?.size === 0) node.children = undefined;
   }
-  return node.here.size === 0 && node.multi.size === 0 && node.children.size === 0 && !node.single;
+  return !(node.here || node.multi || node.children || node.single);
 }

@@ -174,6 +174,7 @@ const Limits = v.strictObject({
   keepalive_seconds_max: v.optional(whole(1, 65_535), 65_535),
   packet_bytes_max: v.optional(whole(128, 268_435_455), 262_144),
   packet_before_connect_bytes_max: v.optional(whole(128, 268_435_455), 65_536),
+  unfinished_bytes_max: v.optional(whole(65_536, 1_073_741_824), 33_554_432),
   topic_bytes_max: v.optional(whole(1, TOPIC_LIMITS.bytesMax), TOPIC_LIMITS.bytesMax),
   topic_levels_max: v.optional(whole(1, TOPIC_LIMITS.levelsMax), TOPIC_LIMITS.levelsMax),
   topic_aliases_max: v.optional(whole(0, 65_535), 32),
@@ -188,6 +189,7 @@ const Limits = v.strictObject({
   queue_bytes_max: v.optional(whole(1_024, 2 ** 40), 67_108_864),
   queue_seconds_max: v.optional(whole(1, NEVER_SECONDS), 604_800),
   subscriptions_per_client_max: v.optional(whole(1, 1_000_000), 1_000),
+  subscriptions_bytes_max: v.optional(whole(1_024, 1_073_741_824), 33_554_432),
   retained_messages_max: v.optional(whole(1, 100_000_000), 100_000),
   retained_bytes_max: v.optional(whole(1_024, 2 ** 40), 33_554_432),
 });

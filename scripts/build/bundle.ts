@@ -50,8 +50,10 @@ async function runEsbuild(
       platform: "node",
       format: "cjs",
       target: "node24",
-      // Not minified: it starts no faster, and a stack trace can be read without the map.
-      minify: false,
+      // The text of a program stays in memory: 3 MB less without its blanks and comments. Names stay,
+      // so that a stack trace can be read without the map.
+      minifyWhitespace: true,
+      minifySyntax: true,
       sourcemap: "linked",
       // In a stack trace: sluice:///broker/main.ts:12:3, whatever folder the bundle is in.
       sourceRoot: "sluice:///",

@@ -22,6 +22,29 @@ export interface PacketLimits {
   readonly bytesMax: number;
 }
 
+/** The beginnings of packets of all connections together, which wait for their ends. */
+export class Gathering {
+  readonly #bytesMax: number;
+  #bytes = 0;
+
+  constructor(bytesMax: number) {
+    this.#bytesMax = bytesMax;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** @throws WireError quotaExceeded when there is no more room. */
+  add(bytes: number): void {
+    if (bytes > 0 && this.#bytes + bytes > this.#bytesMax) {
+      const why = `packets that have not all come hold ${this.#bytes} bytes already`;
+      throw new WireError(REASON.quotaExceeded, why);
+    }
+    this.#bytes += bytes;
+  }
+}
+
 /**
  * Walks a stream of packets. What lies whole in a chunk is read where it lies; the rest is gathered
  * as it comes, in room that at most doubles, so that an announced length alone costs nothing.
@@ -29,6 +52,7 @@ export interface PacketLimits {
  */
 export class PacketReader {
   readonly #limits: PacketLimits;
+  readonly #gathering: Gathering;
   #connected = false;
   #level: ProtocolLevel | undefined;
   /** After DISCONNECT. */
@@ -40,8 +64,16 @@ export class PacketReader {
   #headBytes = 0;
   #packetBytes = 0;
 
-  constructor(limits: PacketLimits) {
+  constructor(limits: PacketLimits, gathering: Gathering = new Gathering(limits.bytesMax)) {
     this.#limits = limits;
+    this.#gathering = gathering;
+  }
+
+  /** Its connection is over: what it has gathered is of no use. */
+  drop(): void {
+    this.#gathering.add(-this.#gathered.length);
+    this.#gathered = NOTHING;
+    this.#have = 0;
   }
 
   /** By what CONNECT asked for; undefined before it. */
@@ -87,8 +119,7 @@ export class PacketReader {
     this.#append(chunk, at, end);
     if (this.#have < this.#packetBytes) return end;
     const packet = this.#gathered;
-    this.#gathered = NOTHING;
-    this.#have = 0;
+    this.drop();
     this.#read(packet, 0, handle);
     return end;
   }
@@ -98,6 +129,7 @@ export class PacketReader {
     if (have > this.#gathered.length) {
       const room = Math.max(have, 2 * this.#gathered.length, GATHER_BYTES_MIN);
       const most = this.#packetBytes === 0 ? room : this.#packetBytes;
+      this.#gathering.add(Math.min(room, most) - this.#gathered.length);
       const grown = Buffer.allocUnsafe(Math.min(room, most));
       this.#gathered.copy(grown, 0, 0, this.#have);
       this.#gathered = grown;
