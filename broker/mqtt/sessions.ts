@@ -52,6 +52,8 @@ export class Sessions {
   /** What connections that are over have left to be done, by client id. */
   readonly #settling = new Map<string, Promise<void>>();
   readonly #heard = new Map<string, () => void>();
+  /** Sessions that a CONNECT here is about to have: what others say of them is of the past. */
+  readonly #adopting = new Set<string>();
   /** CONNECTs that wait for another broker to have done with the client's last connection. */
   readonly #awaiting = new Map<string, () => void>();
   /** Wills that another broker has to publish, by client id, until it says that it has. */
@@ -154,8 +156,11 @@ export class Sessions {
       this.#aftermath.unwatch(session);
     } catch (fault) {
       await this.#leaveAway(clientId, token);
+      // Who has won waits for this broker to have done with the client.
+      await this.#options.routing.notify({ kind: "released", clientId });
       throw fault;
     } finally {
+      this.#adopting.delete(clientId);
       this.#awaiting.delete(clientId);
       if (this.#claims.get(clientId) === token) this.#claims.delete(clientId);
     }
@@ -203,13 +208,13 @@ export class Sessions {
         if (isOurs) return;
         this.#released(notice.session.clientId);
         this.#touched?.add(notice.session.clientId);
-        this.#learn(notice.session);
+        if (!this.#adopting.has(notice.session.clientId)) this.#learn(notice.session);
         return;
       case "ended":
         if (isOurs) return;
         this.#released(notice.clientId);
         this.#touched?.add(notice.clientId);
-        this.#forget(notice.clientId);
+        if (!this.#adopting.has(notice.clientId)) this.#forget(notice.clientId);
         return;
       case "born":
         this.#announceShared();
@@ -341,6 +346,7 @@ export class Sessions {
 
   async #adopt(session: Session, asked: Asked): Promise<void> {
     const wasKept = session.isKept;
+    this.#adopting.add(session.clientId);
     session.identity = asked.identity;
     session.rights = this.#options.rightsOf(asked.identity);
     session.expirySeconds = asked.expirySeconds;

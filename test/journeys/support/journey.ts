@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import type { TestContext } from "node:test";
 import { Redis } from "ioredis";
-import { connectAsync, type IClientOptions, type MqttClient } from "mqtt";
+import { connect, type IClientOptions, type IPublishPacket, type MqttClient } from "mqtt";
 import { decodeFrame } from "#contract/frame";
 import { landingKeys } from "#contract/landing";
 import { Chain, type ChainOptions } from "../../../scripts/chain/chain.ts";
@@ -30,31 +30,43 @@ export async function startChain(
   return chain;
 }
 
+export interface ClientOptions extends IClientOptions {
+  /** Takes what the client receives from its CONNACK on: a kept session may have something waiting. */
+  readonly received?: Received[];
+}
+
 /** A client of the gateway; ends with the test. */
 export function connectGateway(
   t: TestContext,
   chain: Chain,
-  options: IClientOptions = {},
+  options: ClientOptions = {},
 ): Promise<MqttClient> {
-  return connect(t, chain.urls.gateway, options);
+  return connected(t, chain.urls.gateway, options);
 }
 
 /** A client of the cluster's one address, by TLS; ends with the test. */
 export function connectCloud(
   t: TestContext,
   chain: Chain,
-  { by = "tcp", ...options }: IClientOptions & { by?: "tcp" | "websocket" } = {},
+  { by = "tcp", ...options }: ClientOptions & { by?: "tcp" | "websocket" } = {},
 ): Promise<MqttClient> {
   const ca = readFileSync(chain.certificates.ca);
-  if (by === "tcp") return connect(t, chain.urls.cloud, { ca, ...options });
-  return connect(t, chain.urls.cloudWs, { wsOptions: { ca }, ...options });
+  if (by === "tcp") return connected(t, chain.urls.cloud, { ca, ...options });
+  return connected(t, chain.urls.cloudWs, { wsOptions: { ca }, ...options });
 }
 
-async function connect(t: TestContext, url: string, options: IClientOptions): Promise<MqttClient> {
-  const common = { protocolVersion: 4, reconnectPeriod: 500 } as const;
-  const client = await connectAsync(url, { ...common, ...options });
-  client.on("error", () => {});
+async function connected(
+  t: TestContext,
+  url: string,
+  { received, ...options }: ClientOptions,
+): Promise<MqttClient> {
+  const client = connect(url, { protocolVersion: 4, reconnectPeriod: 500, ...options });
   t.after(() => client.endAsync(true));
+  if (received) collect(client, received);
+  client.on("error", () => {});
+  await new Promise<void>((resolve, reject) => {
+    client.once("connect", () => resolve()).once("error", reject);
+  });
   return client;
 }
 
@@ -63,13 +75,14 @@ export interface Received {
   readonly payload: string;
   readonly qos: number;
   readonly retain: boolean;
+  /** What a client of MQTT 5.0 is told beside it; empty where nothing was. */
+  readonly properties: NonNullable<IPublishPacket["properties"]>;
 }
 
 /** Collects what a client receives, from now on. */
-export function collect(client: MqttClient): Received[] {
-  const all: Received[] = [];
-  client.on("message", (topic, payload, { qos, retain }) =>
-    all.push({ topic, payload: payload.toString(), qos, retain }),
+export function collect(client: MqttClient, all: Received[] = []): Received[] {
+  client.on("message", (topic, payload, { qos, retain, properties = {} }) =>
+    all.push({ topic, payload: payload.toString(), qos, retain, properties }),
   );
   return all;
 }
