@@ -6,9 +6,11 @@ import { randomUUID } from "node:crypto";
 import type { Duplex } from "node:stream";
 import { reasonOf, SluiceError } from "#contract/errors";
 import type { Message } from "#contract/message";
-import type { Taking, Will } from "#contract/session";
+import type { Taking } from "#contract/session";
 import type { Log } from "#runtime/log";
 import type { Settings } from "#runtime/settings-schema";
+import type { Admission } from "./admission.ts";
+import { askedBy, encodeRefusal, encodeWelcome, NO_TERMS, type Terms, termsOf } from "./connect.ts";
 import { Connection, type ConnectionListener } from "./connection.ts";
 import { Incoming, type IncomingCounts, type Publisher, type Refusal } from "./incoming.ts";
 import { Outgoing, type OutgoingCounts, type Wire } from "./outgoing.ts";
@@ -20,7 +22,6 @@ import type { Attached, Session } from "./session.ts";
 import type { Sessions } from "./sessions.ts";
 import type { Subscribing } from "./subscribing.ts";
 import {
-  type ConnackProperties,
   encodeAck,
   encodeConnack,
   encodeDisconnect,
@@ -63,10 +64,7 @@ export interface Host {
   };
   /** Why clients cannot be served now; undefined when they can. */
   unavailable(): string | undefined;
-  /** Why this client may not connect; undefined when it may. */
-  refusalOf(peer: Peer, packet: ConnectPacket): Promise<Refusal | undefined>;
-  /** Why the session may not publish this; undefined when it may. */
-  publishRefusal(session: Session, topic: string, retain: boolean): Refusal | undefined;
+  readonly admission: Admission;
   publish(message: Message, order: Order, incoming: Taking["incoming"]): Promise<void> | undefined;
   queueOf(session: Session): ConstructorParameters<typeof Outgoing>[0]["queue"];
   ended(client: Client, why: string): void;
@@ -84,7 +82,7 @@ export class Client implements Wire, Attached, Publisher, ConnectionListener {
   readonly #host: Host;
   readonly #entrance: Entrance;
   readonly #connection: Connection;
-  #connect: ConnectPacket | undefined;
+  #terms: Terms = NO_TERMS;
   #clientId = "";
   #parts: Parts | undefined;
   /** Its parts from CONNACK on, when it has said goodbye, too. */
@@ -113,19 +111,19 @@ export class Client implements Wire, Attached, Publisher, ConnectionListener {
   }
 
   get level(): ProtocolLevel {
-    return this.#connect?.level ?? 4;
+    return this.#terms.level;
   }
 
   get receiveMaximum(): number {
-    return this.#connect?.receiveMaximum ?? 1;
+    return this.#terms.receiveMaximum;
   }
 
   get maximumPacketBytes(): number {
-    return this.#connect?.maximumPacketBytes ?? Number.POSITIVE_INFINITY;
+    return this.#terms.maximumPacketBytes;
   }
 
   get topicAliasMaximum(): number {
-    return this.#connect?.topicAliasMaximum ?? 0;
+    return this.#terms.topicAliasMaximum;
   }
 
   get isBlocked(): boolean {
@@ -165,7 +163,7 @@ export class Client implements Wire, Attached, Publisher, ConnectionListener {
   }
 
   publishRefusal(topic: string, retain: boolean): Refusal | undefined {
-    return this.#host.publishRefusal(this.#connected.session, topic, retain);
+    return this.#host.admission.publishRefusal(this.#connected.session, topic, retain);
   }
 
   take(message: Message, order: Order, incoming: Taking["incoming"]): Promise<void> | undefined {
@@ -291,21 +289,18 @@ export class Client implements Wire, Attached, Publisher, ConnectionListener {
   async #answerConnect(packet: ConnectPacket): Promise<void> {
     const host = this.#host;
     const { peer } = this;
-    this.#connect = packet;
+    this.#terms = termsOf(packet, host.limits);
     this.#connection.connecting(host.limits.authenticate_seconds_max);
     const away = host.unavailable();
     if (peer.proxied === "balancer") return this.#answerCheck(away === undefined);
     // Without a CONNACK: there are clients that take any refusal for final (mqtt.js does, unless
     // told otherwise), and all of them return after a connection that broke.
     if (away !== undefined) return this.#connection.end(away);
-    const refusal = await host.refusalOf(peer, packet);
+    const refusal = await host.admission.connectRefusal(peer, packet);
     if (refusal) return this.#refuse(refusal);
     const clientId = packet.clientId || `auto-${randomUUID()}`;
     this.#clientId = clientId;
-    const identity = { clientId, user: packet.username, certificateName: peer.certificateName };
-    const expirySeconds = Math.min(packet.sessionExpirySeconds, host.limits.session_seconds_max);
-    const { clean } = packet;
-    const asked = { identity, clean, expirySeconds, will: willOf(packet, clientId) };
+    const asked = askedBy(packet, clientId, peer, host.limits);
     // Who went away meanwhile is attached all the same: what it sent before counts.
     await host.sessions.connect(asked, (session, isPresent) =>
       this.#welcome(packet, session, isPresent),
@@ -330,27 +325,14 @@ export class Client implements Wire, Attached, Publisher, ConnectionListener {
   }
 
   #refuse({ reasonCode, why }: Refusal): void {
-    const { level } = this;
     this.#host.counts.ended(reasonCode);
-    const said = { sessionPresent: false, reasonCode };
-    const brief = encodeConnack(level, said);
-    const whole =
-      level === 5 ? encodeConnack(level, { ...said, properties: { reasonString: why } }) : brief;
-    this.#connection.end(why, this.#fitting(whole, brief));
+    this.#connection.end(why, this.#fitting(...encodeRefusal(this.level, reasonCode, why)));
   }
 
   #welcome(packet: ConnectPacket, session: Session, isPresent: boolean): Attached {
-    const keepAliveSeconds = this.#keepAliveSeconds(packet);
-    this.#connection.connected(keepAliveSeconds);
-    this.#entrance.authenticated();
-    const connack = encodeConnack(packet.level, {
-      sessionPresent: isPresent,
-      reasonCode: REASON.success,
-      ...(packet.level === 5
-        ? { properties: this.#capabilities(packet, session, keepAliveSeconds) }
-        : {}),
-    });
     const { limits, counts } = this.#host;
+    this.#connection.connected(this.#terms.keepAliveSeconds);
+    this.#entrance.authenticated();
     this.#parts = this.#last = {
       session,
       incoming: new Incoming(this, limits, counts.incoming),
@@ -363,36 +345,8 @@ export class Client implements Wire, Attached, Publisher, ConnectionListener {
         count: counts.outgoing,
       }),
     };
-    this.#write(connack);
+    this.#write(encodeWelcome(packet, session, isPresent, limits));
     return this;
-  }
-
-  /** Server Keep Alive (MQTT 5.0 §3.2.2.3.14): a client of 3.x keeps its own. */
-  #keepAliveSeconds({ level, keepAliveSeconds }: ConnectPacket): number {
-    const most = this.#host.limits.keepalive_seconds_max;
-    const isOver = keepAliveSeconds === 0 ? most < 65_535 : keepAliveSeconds > most;
-    return level === 5 && isOver ? most : keepAliveSeconds;
-  }
-
-  #capabilities(
-    packet: ConnectPacket,
-    session: Session,
-    keepAliveSeconds: number,
-  ): ConnackProperties {
-    const { limits } = this.#host;
-    const { expirySeconds, clientId } = session;
-    return {
-      receiveMaximum: limits.receive_messages_max,
-      maximumPacketBytes: limits.packet_bytes_max,
-      topicAliasMaximum: limits.topic_aliases_max,
-      ...(expirySeconds === packet.sessionExpirySeconds
-        ? {}
-        : { sessionExpirySeconds: expirySeconds }),
-      ...(packet.clientId === "" ? { assignedClientId: clientId } : {}),
-      ...(keepAliveSeconds === packet.keepAliveSeconds
-        ? {}
-        : { serverKeepAliveSeconds: keepAliveSeconds }),
-    };
   }
 
   #subscribe({ session, incoming }: Parts, packet: SubscribePacket): Promise<void> | undefined {
@@ -432,8 +386,7 @@ export class Client implements Wire, Attached, Publisher, ConnectionListener {
 
   acknowledge(type: AckPacket["type"], packetId: number, reasonCode: number, why?: string): void {
     const plain = encodeAck(type, this.level, packetId, reasonCode);
-    const { requestProblemInformation = false } = this.#connect ?? {};
-    const isExplained = why !== undefined && requestProblemInformation;
+    const isExplained = why !== undefined && this.#terms.requestProblemInformation;
     const whole = isExplained ? encodeAck(type, this.level, packetId, reasonCode, why) : plain;
     this.#connection.writeBytes(this.#fitting(whole) ?? plain);
   }
@@ -461,11 +414,7 @@ export class Client implements Wire, Attached, Publisher, ConnectionListener {
     }
     const { refusalLevel, reasonCode, message } = fault;
     this.#host.counts.ended(reasonCode);
-    const properties = refusalLevel === 5 ? { properties: { reasonString: message } } : {};
-    const refusal =
-      refusalLevel === undefined
-        ? undefined
-        : encodeConnack(refusalLevel, { sessionPresent: false, reasonCode, ...properties });
+    const [refusal] = refusalLevel ? encodeRefusal(refusalLevel, reasonCode, message) : [];
     this.#connection.end(message, refusal);
   }
 
@@ -499,17 +448,4 @@ function overtakes({ type }: ClientPacket): boolean {
     type === PACKET.pubcomp ||
     type === PACKET.pingreq
   );
-}
-
-function willOf({ will }: ConnectPacket, publisher: string): Will | undefined {
-  if (!will) return undefined;
-  const { topic, payload, qos, retain, delaySeconds, expirySeconds, properties } = will;
-  // Bytes of its own: a view would keep all that came in with it.
-  const own = { payload: new Uint8Array(payload), properties: new Uint8Array(properties ?? []) };
-  const message = { topic, payload: own.payload, qos, retain, takenAtMs: 0, publisher };
-  return {
-    message: properties === undefined ? message : { ...message, properties: own.properties },
-    delaySeconds,
-    ...(expirySeconds === undefined ? {} : { expirySeconds }),
-  };
 }

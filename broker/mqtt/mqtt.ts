@@ -3,9 +3,9 @@
 
 import type { Duplex } from "node:stream";
 import { Aedes, type AedesOptions } from "aedes";
-import { reasonOf, SluiceError } from "#contract/errors";
+import { reasonOf } from "#contract/errors";
 import type { Message } from "#contract/message";
-import type { Custody, SessionStore, Taking } from "#contract/session";
+import type { Custody, SessionStore } from "#contract/session";
 import { wait } from "#runtime/backoff";
 import { steadyNowMs } from "#runtime/clock";
 import type { Log } from "#runtime/log";
@@ -13,22 +13,20 @@ import type { Metrics } from "#runtime/metrics";
 import type { Settings } from "#runtime/settings-schema";
 import { Users } from "#runtime/users";
 import { Access } from "./access.ts";
+import { Admission } from "./admission.ts";
 import { Brokers } from "./brokers.ts";
 import { Client, type Host } from "./client.ts";
 import { type Counters, countersOf } from "./counters.ts";
-import type { Refusal } from "./incoming.ts";
 import { type Listeners, openListeners } from "./listeners.ts";
 import { FlushTurn } from "./output.ts";
 import type { Entrance, Peer } from "./reception.ts";
 import { Retained } from "./retained.ts";
-import { type Order, type Recipient, Routing } from "./routing.ts";
-import type { Session } from "./session.ts";
+import { type Recipient, Routing } from "./routing.ts";
 import { Sessions } from "./sessions.ts";
 import { Subscribing } from "./subscribing.ts";
 import { Subscriptions } from "./subscriptions.ts";
 import { type SysTopicsOptions, startSysTopics } from "./sys-topics.ts";
 import { Gathering } from "./wire/packet-reader.ts";
-import type { ConnectPacket } from "./wire/packets.ts";
 import { REASON } from "./wire/reason-codes.ts";
 
 /** How often deadlines of connections are looked at. */
@@ -66,7 +64,7 @@ export class Mqtt {
   readonly #sessions: Sessions;
   readonly #retained = new Retained();
   readonly #gathering: Gathering;
-  readonly #retaining = { count: 0, bytes: 0 };
+  readonly #admission: Admission;
   readonly #clients = new Set<Client>();
   readonly #host: Host;
   readonly #timers: NodeJS.Timeout[] = [];
@@ -83,6 +81,12 @@ export class Mqtt {
     const onBroken = (why: string) => log.error({ why }, "users file: the last good one stays");
     const openUsers = (path: string) => new Users(path, onBroken);
     this.#access = new Access({ settings: settings.access, openUsers, log, metrics });
+    this.#admission = new Admission({
+      access: this.#access,
+      limits,
+      retained: this.#retained,
+      refusal: (topic) => options.refusal?.("publish", topic),
+    });
     const subscriptions = new Subscriptions<Recipient>();
     const brokers = new Brokers({
       brokerId,
@@ -107,7 +111,7 @@ export class Mqtt {
       subscriptions,
       brokers,
       limits,
-      publish: (message) => this.#publishWill(message),
+      publish: (will) => this.publish(this.#admission.retainable(will)),
       rightsOf: (identity) => this.#access.rightsOf(identity),
       log,
     });
@@ -233,9 +237,9 @@ export class Mqtt {
       log,
       counts,
       unavailable,
-      refusalOf: (peer, packet) => this.#connectRefusal(peer, packet),
-      publishRefusal: (session, topic, retain) => this.#publishRefusal(session, topic, retain),
-      publish: (message, order, incoming) => this.#publishFrom(message, order, incoming),
+      admission: this.#admission,
+      publish: (message, order, incoming) =>
+        this.#admission.retaining(message, () => this.#routing.publish(message, order, incoming)),
       queueOf: ({ clientId }) => store.queue(clientId),
       ended: (client, why) => {
         this.#clients.delete(client);
@@ -257,92 +261,6 @@ export class Mqtt {
       },
       queue: (message, queues) => custody.queue(message, queues),
     };
-  }
-
-  async #connectRefusal(peer: Peer, packet: ConnectPacket): Promise<Refusal | undefined> {
-    const { username, password, will, authenticationMethod, clientId } = packet;
-    if (authenticationMethod !== undefined) {
-      const why = `authentication method ${authenticationMethod} is not known here`;
-      return { reasonCode: REASON.badAuthenticationMethod, why };
-    }
-    const login = { clientId, username, password };
-    const refused = await this.#access.refusalOf(peer, login);
-    if (refused !== undefined) return { reasonCode: refused, why: "login refused" };
-    if (!will) return undefined;
-    const identity = { clientId, user: username, certificateName: peer.certificateName };
-    if (this.#access.rightsOf(identity).mayPublish(will.topic, will.retain)) {
-      return this.#topicRefusal(will.topic);
-    }
-    this.#access.refused(peer, login, "will");
-    const why = "its will is on a topic that it may not publish to";
-    return { reasonCode: REASON.notAuthorized, why };
-  }
-
-  #publishRefusal(session: Session, topic: string, retain: boolean): Refusal | undefined {
-    const refusal = this.#topicRefusal(topic);
-    if (refusal || session.rights.mayPublish(topic, retain)) return refusal;
-    const why = `${session.clientId} may not publish to ${topic}`;
-    return { reasonCode: REASON.notAuthorized, why };
-  }
-
-  #topicRefusal(topic: string): Refusal | undefined {
-    const { topic_bytes_max, topic_levels_max } = this.#limits;
-    if (topic.length * 3 > topic_bytes_max && Buffer.byteLength(topic) > topic_bytes_max) {
-      const why = `a topic may have ${topic_bytes_max} bytes`;
-      return { reasonCode: REASON.topicNameInvalid, why };
-    }
-    if (topic.length >= topic_levels_max && topic.split("/").length > topic_levels_max) {
-      const why = `a topic may have ${topic_levels_max} levels`;
-      return { reasonCode: REASON.topicNameInvalid, why };
-    }
-    const why = topic.startsWith("$SYS/")
-      ? "$SYS is the broker's own"
-      : this.#options.refusal?.("publish", topic);
-    return why === undefined ? undefined : { reasonCode: REASON.notAuthorized, why };
-  }
-
-  #publishFrom(
-    message: Message,
-    order: Order,
-    incoming: Taking["incoming"],
-  ): Promise<void> | undefined {
-    if (!message.retain) return this.#routing.publish(message, order, incoming);
-    const growth = this.#retained.growth(message);
-    if (!this.#hasRoomFor(growth)) {
-      const { count, bytes } = this.#retained;
-      const why = `${count} messages of ${bytes} bytes are retained already`;
-      throw new SluiceError("RETAINED_FULL", why);
-    }
-    // What is on its way into custody counts, or many at once would pass together.
-    this.#retaining.count += growth.count;
-    this.#retaining.bytes += growth.bytes;
-    const settled = () => {
-      this.#retaining.count -= growth.count;
-      this.#retaining.bytes -= growth.bytes;
-    };
-    let done: Promise<void> | undefined;
-    try {
-      done = this.#routing.publish(message, order, incoming)?.finally(settled);
-    } finally {
-      if (!done) settled();
-    }
-    return done;
-  }
-
-  #hasRoomFor({ count, bytes }: { count: number; bytes: number }): boolean {
-    const { retained_messages_max, retained_bytes_max } = this.#limits;
-    const countAfter = this.#retained.count + this.#retaining.count + count;
-    const bytesAfter = this.#retained.bytes + this.#retaining.bytes + bytes;
-    return (
-      (count <= 0 || countAfter <= retained_messages_max) &&
-      (bytes <= 0 || bytesAfter <= retained_bytes_max)
-    );
-  }
-
-  /** A will that cannot be retained any more is published all the same. */
-  async #publishWill(message: Message): Promise<void> {
-    const fits = !message.retain || this.#hasRoomFor(this.#retained.growth(message));
-    await this.publish(fits ? message : { ...message, retain: false });
   }
 
   #registerGauges(subscriptions: Subscriptions<Recipient>): void {

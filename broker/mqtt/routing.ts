@@ -145,9 +145,9 @@ export class Routing {
     return true;
   }
 
-  /** Tells all brokers, this one too; resolves when it is on its way to them. */
-  async notify(notice: Notice): Promise<void> {
-    await this.#send(`$SYS/${this.#aedes.id}${NOTICE_TOPIC_END}`, { notice });
+  /** Tells all brokers, this one too; undefined: done already, else it is on its way to them. */
+  notify(notice: Notice): Promise<void> | undefined {
+    return this.#send(`$SYS/${this.#aedes.id}${NOTICE_TOPIC_END}`, { notice });
   }
 
   async #emitInTurn(

@@ -223,9 +223,12 @@ export class Sessions {
 
   /** Resolves when the CONNECT has been heard by everybody, in one order for all. */
   async #claim(clientId: string, token: string, clean: boolean): Promise<void> {
+    const sending = this.#options.routing.notify({ kind: "connect", clientId, token, clean });
+    // A broker that is alone has heard itself by now.
+    if (sending === undefined && this.#claims.get(clientId) === token) return;
     const heard = new Promise<void>((resolve) => this.#heard.set(token, resolve));
     try {
-      await this.#options.routing.notify({ kind: "connect", clientId, token, clean });
+      await sending;
       await heard;
     } finally {
       this.#heard.delete(token);
