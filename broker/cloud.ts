@@ -35,6 +35,8 @@ export async function startCloud(settings: Settings, log: Log): Promise<Service>
     metrics,
   });
   let mqtt: Mqtt | undefined;
+  // They may be read again before there is a broker to apply them to.
+  let current = settings;
   const ingest = new Ingest({
     landing,
     cluster: clusterSettings,
@@ -69,7 +71,7 @@ export async function startCloud(settings: Settings, log: Log): Promise<Service>
   };
   const serving = cluster.connected().then(async () => {
     mqtt = await Mqtt.start({
-      settings,
+      settings: current,
       // New with each process: what other brokers know of its past is not about this one.
       brokerId: randomUUID(),
       store: sessions,
@@ -87,7 +89,10 @@ export async function startCloud(settings: Settings, log: Log): Promise<Service>
   });
   return {
     running: serving,
-    reload: (applied) => mqtt?.reload(applied),
+    reload(applied) {
+      current = applied;
+      mqtt?.reload(applied);
+    },
     async stop() {
       notify.stopping();
       await ingest.stop();

@@ -33,6 +33,7 @@ export class Cluster {
   #why: string | undefined = "connecting to the cluster Redis";
   #onLost: (why: string) => void = () => {};
   #onBack: () => Promise<void> = async () => {};
+  #turn = 0;
 
   constructor({ settings, sessions, log, metrics }: ClusterOptions) {
     this.#store = createRedis(settings, "strict");
@@ -91,14 +92,14 @@ export class Cluster {
   #recovered(): void {
     if (!this.#isReady()) return;
     this.#why = "catching up with the cluster";
+    const turn = ++this.#turn;
+    const settle = (why: string | undefined) => {
+      // One that was begun before Redis went away once more says nothing of now.
+      if (turn === this.#turn) this.#why = why;
+    };
     this.#onBack().then(
-      () => {
-        this.#why = undefined;
-      },
-      // Redis went away again: the next time it is back, so is this.
-      (fault) => {
-        this.#why = reasonOf(fault);
-      },
+      () => settle(undefined),
+      (fault) => settle(reasonOf(fault)),
     );
   }
 }

@@ -53,6 +53,9 @@ export interface Retained {
   readonly form: Form;
 }
 
+/** A message that came while retained ones were replayed. */
+type Behind = Pick<Entry, "form" | "shared"> & { readonly publication: Publication };
+
 /** Sent and not yet acknowledged. */
 interface InFlight {
   readonly entry: Entry;
@@ -69,7 +72,7 @@ export class Outgoing {
   #aliases: Map<string, number> | undefined;
   #sentUpTo: number;
   /** What comes while retained messages are replayed waits behind them. */
-  #behind: (() => void)[] | undefined;
+  #behind: Behind[] | undefined;
   #behindBytes = 0;
   readonly #replays: (readonly Retained[])[] = [];
   #replaying = 0;
@@ -100,7 +103,7 @@ export class Outgoing {
 
   /** QoS 0: now or not at all. */
   send(publication: Publication, form: Form): void {
-    if (this.#behind) this.#waitBehind(publication, () => this.send(publication, form), false);
+    if (this.#behind) this.#waitBehind({ publication, form, shared: undefined });
     else if (this.#isFull()) this.#options.count.dropped("slow-reader");
     else this.#write(publication, form, 0, false);
   }
@@ -108,7 +111,7 @@ export class Outgoing {
   /** QoS 1 or 2 for a session that ends with its connection: waits here for its turn. */
   offer(publication: Publication, form: Form, shared?: string): void {
     if (this.#behind) {
-      this.#waitBehind(publication, () => this.offer(publication, form, shared), true);
+      this.#waitBehind({ publication, form, shared });
       return;
     }
     const { delivery_messages_max, delivery_bytes_max } = this.#options.limits;
@@ -129,13 +132,19 @@ export class Outgoing {
 
   /** Sends what the window has room for. */
   pump(): void {
-    while (this.#inFlight.size < this.#window && !this.#wire.isBlocked && this.#wire.isOpen) {
+    // What lies in a stored queue comes behind the retained messages, too.
+    const isHeld = this.#behind !== undefined && this.#options.queue !== undefined;
+    while (!isHeld && this.#hasRoom) {
       const entry = this.#source.peek();
       if (!entry || this.#inFlight.has(packetIdOf(entry.number))) break;
       this.#source.shift();
       this.#start(entry);
     }
     this.#wakeReplay?.();
+  }
+
+  get #hasRoom(): boolean {
+    return this.#inFlight.size < this.#window && !this.#wire.isBlocked && this.#wire.isOpen;
   }
 
   /** PUBACK. False: it does not fit what is in flight. */
@@ -189,10 +198,11 @@ export class Outgoing {
 
   /** The connection is over: what of it is another member's now, if it came by a shared subscription. */
   end(): Entry[] {
+    const behind = (this.#behind ?? []).map((waiting) => ({ ...waiting, number: 0 }));
     this.#behind = undefined;
     this.#wakeReplay?.();
     const unacknowledged = [...this.#inFlight.values()].filter(({ entry }) => entry.form.qos === 1);
-    return [...unacknowledged.map(({ entry }) => entry), ...this.#source.rest()].filter(
+    return [...unacknowledged.map(({ entry }) => entry), ...this.#source.rest(), ...behind].filter(
       ({ shared }) => shared !== undefined,
     );
   }
@@ -206,7 +216,11 @@ export class Outgoing {
     const behind = this.#behind ?? [];
     this.#behind = undefined;
     this.#behindBytes = 0;
-    for (const resume of behind) resume();
+    for (const { publication, form, shared } of behind) {
+      if (form.qos === 0) this.send(publication, form);
+      else this.offer(publication, form, shared);
+    }
+    this.pump();
   }
 
   async #runReplay(retained: readonly Retained[]): Promise<void> {
@@ -235,21 +249,21 @@ export class Outgoing {
     }
   }
 
-  #waitBehind(publication: Publication, resume: () => void, isDue: boolean): void {
+  #waitBehind(waiting: Behind): void {
     const { delivery_messages_max, delivery_bytes_max } = this.#options.limits;
-    const { payload, topic } = publication.message;
+    const { payload, topic } = waiting.publication.message;
     const bytes = this.#behindBytes + payload.length + topic.length;
     if (
       this.#behind &&
       this.#behind.length < delivery_messages_max &&
       bytes <= delivery_bytes_max
     ) {
-      this.#behind.push(resume);
+      this.#behind.push(waiting);
       this.#behindBytes = bytes;
-    } else if (isDue) {
-      this.#wire.end(REASON.quotaExceeded, "it reads more slowly than messages arrive");
-    } else {
+    } else if (waiting.form.qos === 0) {
       this.#options.count.dropped("slow-reader");
+    } else {
+      this.#wire.end(REASON.quotaExceeded, "it reads more slowly than messages arrive");
     }
   }
 

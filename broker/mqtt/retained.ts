@@ -17,7 +17,7 @@ const LEVEL_BYTES = 200;
 export class Retained {
   readonly #root: Node = { children: new Map(), message: undefined };
   /** Topics that were set while what is stored is read: that is newer. */
-  #touched: Set<string> | undefined;
+  readonly #touched = new Set<Set<string>>();
   #count = 0;
   #bytes = 0;
 
@@ -46,7 +46,7 @@ export class Retained {
 
   /** Keeps the message instead of the topic's last one; without a payload, none [MQTT-3.3.1-10]. */
   set(message: Message): void {
-    this.#touched?.add(message.topic);
+    for (const touched of this.#touched) touched.add(message.topic);
     const { count, bytes } = this.growth(message);
     this.#count += count;
     this.#bytes += bytes;
@@ -77,10 +77,13 @@ export class Retained {
   /** Becomes what is stored, but for the broker's own $SYS topics and what is set meanwhile. */
   async readAnew(stored: AsyncIterable<Message>): Promise<void> {
     const touched = new Set<string>();
-    this.#touched = touched;
     const fresh: Message[] = [];
-    for await (const message of stored) fresh.push(message);
-    this.#touched = undefined;
+    this.#touched.add(touched);
+    try {
+      for await (const message of stored) fresh.push(message);
+    } finally {
+      this.#touched.delete(touched);
+    }
     const topics = new Set(fresh.map(({ topic }) => topic));
     for (const { topic } of this.#all()) {
       const isOver = !topics.has(topic) && !touched.has(topic) && !topic.startsWith("$SYS/");

@@ -60,7 +60,7 @@ export class Sessions {
   readonly #owed = new Map<string, { will: Will; rights: ClientRights; broker: string }>();
   readonly #aftermath: Aftermath;
   /** What was learnt of sessions while they are read anew is newer than what is read. */
-  #touched: Set<string> | undefined;
+  readonly #touched = new Set<Set<string>>();
   /** Sessions on their way in, which count. */
   #entering = 0;
   #tokens = 0;
@@ -100,17 +100,24 @@ export class Sessions {
   /** Reads what is kept: at the start, and when other brokers may have said what passed us by. */
   async readAnew(): Promise<void> {
     const touched = new Set<string>();
-    this.#touched = touched;
     const kept = new Set<string>();
-    for await (const stored of this.#options.store.sessions()) {
-      kept.add(stored.clientId);
-      if (!touched.has(stored.clientId)) this.#learn(stored);
+    this.#touched.add(touched);
+    try {
+      for await (const stored of this.#options.store.sessions()) {
+        kept.add(stored.clientId);
+        if (!touched.has(stored.clientId)) this.#learn(stored);
+      }
+    } finally {
+      this.#touched.delete(touched);
     }
-    this.#touched = undefined;
     for (const { clientId, isKept, isHere } of [...this.#byId.values()]) {
       if (isKept && !isHere && !kept.has(clientId) && !touched.has(clientId))
         this.#forget(clientId);
     }
+  }
+
+  #touch(clientId: string): void {
+    for (const touched of this.#touched) touched.add(clientId);
   }
 
   /** Resolves when all that ended connections left behind is done. */
@@ -207,13 +214,13 @@ export class Sessions {
       case "session":
         if (isOurs) return;
         this.#released(notice.session.clientId);
-        this.#touched?.add(notice.session.clientId);
+        this.#touch(notice.session.clientId);
         if (!this.#adopting.has(notice.session.clientId)) this.#learn(notice.session);
         return;
       case "ended":
         if (isOurs) return;
         this.#released(notice.clientId);
-        this.#touched?.add(notice.clientId);
+        this.#touch(notice.clientId);
         if (!this.#adopting.has(notice.clientId)) this.#forget(notice.clientId);
         return;
       case "born":
@@ -350,6 +357,9 @@ export class Sessions {
   async #adopt(session: Session, asked: Asked): Promise<void> {
     const wasKept = session.isKept;
     this.#adopting.add(session.clientId);
+    const { user, certificateName } = session.identity;
+    const isSame =
+      user === asked.identity.user && certificateName === asked.identity.certificateName;
     session.identity = asked.identity;
     session.rights = this.#options.rightsOf(asked.identity);
     session.expirySeconds = asked.expirySeconds;
@@ -358,9 +368,8 @@ export class Sessions {
     session.will = asked.will;
     if (wasKept) {
       for (const id of await this.#queueOf(session).incoming()) session.unreleased.add(id);
-    } else if (session.isKept) {
-      this.#options.subscriptions.forget();
     }
+    if (!isSame || !wasKept) this.#options.subscriptions.forget();
     session.connectedTo = this.#options.brokerId;
     session.awaySinceMs = undefined;
     if (session.isKept || session.will) await this.#aftermath.save(session);

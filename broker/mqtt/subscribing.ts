@@ -40,6 +40,7 @@ interface Granted {
 
 export class Subscribing {
   readonly #options: SubscribingOptions;
+  #savingBytes = 0;
 
   constructor(options: SubscribingOptions) {
     this.#options = options;
@@ -57,31 +58,47 @@ export class Subscribing {
   ): Promise<void> | undefined {
     // Of equal filters the last counts; each is answered [MQTT-3.8.4-5].
     const granted = new Map<string, Granted>();
+    const before = new Map(session.subscriptions);
+    let bytes = 0;
     const codes = asked.map((subscription) => {
       const { filter, qos } = subscription;
-      const refused = this.#refusalOf(session, subscription);
+      const refused = this.#refusalOf(session, subscription, bytes);
       if (refused !== undefined) {
         this.#options.refused(refused);
         return refused;
       }
       const isNew = granted.get(filter)?.isNew ?? !session.subscriptions.has(filter);
+      if (!session.subscriptions.has(filter)) bytes += bytesOf(filter);
       session.subscriptions.set(filter, subscription);
       granted.set(filter, { subscription, isNew });
       return qos;
     });
-    const finish = () => {
-      // One that ended meanwhile has no subscriptions to add.
-      if (!this.#options.sessions.isCurrent(session)) return;
-      for (const { subscription } of granted.values()) {
-        this.#options.subscriptions.add(session, subscription);
-      }
-      answer(codes);
-      void this.#replay(session, [...granted.values()]);
-    };
     const saved = granted.size > 0 ? this.#options.sessions.save(session) : undefined;
-    if (saved) return saved.then(finish);
-    finish();
-    return undefined;
+    const finish = () => this.#finish(session, [...granted.values()], () => answer(codes));
+    if (!saved) {
+      finish();
+      return undefined;
+    }
+    return this.#whileSaving(saved, session, before, bytes).then(finish);
+  }
+
+  /** Others find the room of what is saved taken; what cannot be saved was never granted. */
+  async #whileSaving(
+    saved: Promise<void>,
+    session: Session,
+    before: ReadonlyMap<string, Subscription>,
+    bytes: number,
+  ): Promise<void> {
+    this.#savingBytes += bytes;
+    try {
+      await saved;
+    } catch (fault) {
+      session.subscriptions.clear();
+      for (const [filter, subscription] of before) session.subscriptions.set(filter, subscription);
+      throw fault;
+    } finally {
+      this.#savingBytes -= bytes;
+    }
   }
 
   /** As subscribe(): a reason code for each filter [MQTT-3.11.3-1]. */
@@ -101,7 +118,16 @@ export class Subscribing {
     return undefined;
   }
 
-  #refusalOf(session: Session, { filter }: Subscription): number | undefined {
+  #finish(session: Session, granted: readonly Granted[], answer: () => void): void {
+    // One that ended meanwhile has no subscriptions to add.
+    if (!this.#options.sessions.isCurrent(session)) return;
+    for (const { subscription } of granted) this.#options.subscriptions.add(session, subscription);
+    answer();
+    void this.#replay(session, granted);
+  }
+
+  /** The reason code of a refusal; `bytes` are taken by filters of the same packet. */
+  #refusalOf(session: Session, { filter }: Subscription, bytes: number): number | undefined {
     const inner = filter.startsWith("$share/") ? innerFilter(filter) : filter;
     const { limits, refusal } = this.#options;
     if (inner === undefined || !isTopicFilter(inner)) return REASON.topicFilterInvalid;
@@ -114,9 +140,10 @@ export class Subscribing {
     const isMany = session.subscriptions.size >= limits.subscriptions_per_client_max;
     const { subscriptions } = this.#options;
     const most = limits.subscriptions_bytes_max;
+    const wanted = bytes + bytesOf(filter);
     const isLarge =
-      subscriptions.bytes + bytesOf(filter) > most ||
-      subscriptions.bytesFor(session) + bytesOf(filter) > most * SHARE_OF_ONE;
+      subscriptions.bytes + this.#savingBytes + wanted > most ||
+      subscriptions.bytesFor(session) + wanted > most * SHARE_OF_ONE;
     return isMany || isLarge ? REASON.quotaExceeded : undefined;
   }
 

@@ -148,7 +148,7 @@ export const SCENARIOS: readonly Scenario[] = [
     about: `${IDLE_CONNECTIONS} idle connections`,
     limits: { connections_max: IDLE_CONNECTIONS + 100 },
     figures: [
-      { key: "rssKbPerConnection", words: "RSS KB per connection", goal: { most: 12 } },
+      { key: "rssKibPerConnection", words: "RSS KiB per connection", goal: { most: 12 } },
       { key: "cpuUsPerConnect", words: "CPU µs per CONNECT", goal: { most: 100 } },
     ],
     run: ({ run }) => run({ kind: "connections", count: IDLE_CONNECTIONS }),
@@ -158,7 +158,7 @@ export const SCENARIOS: readonly Scenario[] = [
     about: "a broker that has just started",
     limits: {},
     figures: [
-      { key: "rssMb", words: "RSS MB", goal: { most: 64 } },
+      { key: "rssMib", words: "RSS MiB", goal: { most: 64 } },
       { key: "startCpuMs", words: "CPU ms from exec to the first CONNACK", goal: { most: 150 } },
     ],
     run: runIdle,
@@ -180,7 +180,7 @@ export const SCENARIOS: readonly Scenario[] = [
 
 async function runIdle({ pid, startCpuMs, seconds }: Stage): Promise<Figures> {
   await sleep(Math.min(seconds, 2) * 1_000);
-  return { rssMb: rssBytes(pid) / 1e6, startCpuMs };
+  return { rssMib: rssBytes(pid) / 2 ** 20, startCpuMs };
 }
 
 async function runFrozen(stage: Stage): Promise<Figures> {
@@ -194,7 +194,7 @@ async function runFrozen(stage: Stage): Promise<Figures> {
   await sleep(CALM_MS);
   const stopFrozen = await stage.flood({ ...flood, frozenSubscriber: true });
   const frozen = await stage.run(pair);
-  const rssMb = rssBytes(pid) / 1e6;
+  const rssMib = rssBytes(pid) / 2 ** 20;
   await stopFrozen();
   const { p99Ms: quietP99Ms = Number.NaN } = quiet;
   const { p99Ms: floodP99Ms = Number.NaN } = flooded;
@@ -205,6 +205,6 @@ async function runFrozen(stage: Stage): Promise<Figures> {
     frozenP99Ms,
     riseMs: frozenP99Ms - quietP99Ms,
     riseOverFloodMs: frozenP99Ms - floodP99Ms,
-    rssMb,
+    rssMib,
   };
 }

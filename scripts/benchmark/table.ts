@@ -13,7 +13,7 @@ const ASIDE: readonly (readonly [key: string, words: string])[] = [
   ["deliveriesPerSecond", "deliveries/s"],
   ["p50Ms", "p50 ms"],
   ["p99Ms", "p99 ms"],
-  ["rssMb", "RSS MB"],
+  ["rssMib", "RSS MiB"],
   ["brokerBusyPercent", "broker busy %"],
   ["loadBusyPercent", "load busy %"],
 ];

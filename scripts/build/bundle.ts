@@ -56,6 +56,8 @@ async function runEsbuild(
       // so that a stack trace can be read without the map.
       minifyWhitespace: true,
       minifySyntax: true,
+      // Node shows the line of a fault, which should not be the whole program.
+      lineLimit: 160,
       sourcemap: "linked",
       // In a stack trace: sluice:///broker/main.ts:12:3, whatever folder the bundle is in.
       sourceRoot: "sluice:///",

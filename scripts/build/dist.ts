@@ -49,7 +49,7 @@ export async function buildDist(
 /** A bundle is compiled before its first line runs, so what starts it must turn the cache on. */
 function starterOf(name: string): string {
   return `// Starts bundles/${name}.cjs with Node's compile cache on.
-const { enableCompileCache, flushCompileCache } = require("node:module");
+const { enableCompileCache, flushCompileCache, SourceMap } = require("node:module");
 const { XDG_CACHE_HOME, HOME } = process.env;
 const folder = XDG_CACHE_HOME || (HOME && \`\${HOME}/.cache\`);
 // Never Node's own choice, below /tmp: whoever may write there could hand us code. With
@@ -57,6 +57,17 @@ const folder = XDG_CACHE_HOME || (HOME && \`\${HOME}/.cache\`);
 if (folder) enableCompileCache(\`\${folder}/sluice\`);
 // Node writes the cache when it ends, but a gateway is unplugged more often than it is stopped.
 setTimeout(() => flushCompileCache(), 30_000).unref();
+// A fault is told by the lines of the sources. Their map takes 30 MB once it is read, so it is read
+// when there is a fault, and not by Node at each start.
+process.on("uncaughtExceptionMonitor", (fault) => {
+  const map = \`\${__dirname}/bundles/${name}.cjs.map\`;
+  const origins = new SourceMap(JSON.parse(require("node:fs").readFileSync(map, "utf8")));
+  fault.stack = fault?.stack?.replace(/[^\\s(]+bundles\\/${name}\\.cjs:(\\d+):(\\d+)/g, (all, line, column) => {
+    const { fileName, lineNumber, columnNumber } = origins.findOrigin(Number(line), Number(column));
+    if (!fileName) return all;
+    return \`sluice:///\${fileName.replace(/^(\\.\\.\\/)+/, "")}:\${lineNumber}:\${columnNumber}\`;
+  });
+});
 require("./bundles/${name}.cjs");
 `;
 }

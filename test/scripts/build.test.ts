@@ -38,7 +38,7 @@ async function build(name: string, entries?: Record<string, string>): Promise<st
 }
 
 function run(program: string, args: string[] = [], env: NodeJS.ProcessEnv = {}) {
-  return spawnSync(process.execPath, ["--enable-source-maps", program, ...args], {
+  return spawnSync(process.execPath, [program, ...args], {
     cwd: "/",
     env: { PATH: process.env.PATH, HOME: join(folder, "home"), ...env },
     encoding: "utf8",

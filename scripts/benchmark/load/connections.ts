@@ -22,7 +22,7 @@ export async function runConnections({ pid, port, count }: ConnectionsJob): Prom
   await sleep(SETTLE_MS);
   return {
     cpuUsPerConnect: usedUs / count,
-    rssKbPerConnection: (rssBytes(pid) - rssBefore) / count / 1e3,
-    rssMb: rssBytes(pid) / 1e6,
+    rssKibPerConnection: (rssBytes(pid) - rssBefore) / count / 1_024,
+    rssMib: rssBytes(pid) / 2 ** 20,
   };
 }

@@ -77,7 +77,7 @@ class LiveLoad {
       deliveriesPerSecond: (delivered / tookMs) * 1_000,
       p50Ms: this.#latencyMs.quantile(0.5),
       p99Ms: this.#latencyMs.quantile(0.99),
-      rssMb: rssBytes(pid) / 1e6,
+      rssMib: rssBytes(pid) / 2 ** 20,
       brokerBusyPercent: (usedUs / tookMs) * 0.1,
       loadBusyPercent: ((own.user + own.system) / tookMs) * 0.1,
     };

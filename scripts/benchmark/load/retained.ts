@@ -35,7 +35,7 @@ export async function runRetained(job: RetainJob): Promise<Figures> {
     cpuUsPerDelivery: (cpuUs(pid) - cpuBefore) / (topics * ROUNDS),
     subscribeUs: afterUs,
     subscribeGrowth: afterUs / beforeUs,
-    rssMb: rssBytes(pid) / 1e6,
+    rssMib: rssBytes(pid) / 2 ** 20,
   };
 }
 
