@@ -208,6 +208,8 @@ export class Client implements Wire, Attached, Publisher, ConnectionListener {
         )
       : undefined;
     this.#connection.end(why, lastWords);
+    // However long the client takes to read that: what is for it goes to its queue from now on.
+    this.#leave();
   }
 
   handle(packet: ClientPacket): void {

@@ -74,6 +74,8 @@ export class Outgoing {
   /** What comes while retained messages are replayed waits behind them. */
   #behind: Behind[] | undefined;
   #behindBytes = 0;
+  /** What waited there and has its turn now. */
+  #resuming: Behind[] = [];
   readonly #replays: (readonly Retained[])[] = [];
   #replaying = 0;
   #wakeReplay: (() => void) | undefined;
@@ -116,12 +118,11 @@ export class Outgoing {
     }
     const { delivery_messages_max, delivery_bytes_max } = this.#options.limits;
     const source = this.#source as MemorySource;
-    if (source.count >= delivery_messages_max || source.bytes >= delivery_bytes_max) {
-      this.#wire.end(REASON.quotaExceeded, "it reads more slowly than messages arrive");
-      return;
-    }
+    const isFull = source.count >= delivery_messages_max || source.bytes >= delivery_bytes_max;
+    // Over the limit, too: what came by a shared subscription is another member's then.
     source.push(publication, form, shared);
-    this.pump();
+    if (isFull) this.#wire.end(REASON.quotaExceeded, "it reads more slowly than messages arrive");
+    else this.pump();
   }
 
   /** Its stored queue holds more. */
@@ -198,7 +199,9 @@ export class Outgoing {
 
   /** The connection is over: what of it is another member's now, if it came by a shared subscription. */
   end(): Entry[] {
-    const behind = (this.#behind ?? []).map((waiting) => ({ ...waiting, number: 0 }));
+    const waiting = [...this.#resuming, ...(this.#behind ?? [])];
+    const behind = waiting.map((it) => ({ ...it, number: 0 }));
+    this.#resuming = [];
     this.#behind = undefined;
     this.#wakeReplay?.();
     const unacknowledged = [...this.#inFlight.values()].filter(({ entry }) => entry.form.qos === 1);
@@ -213,10 +216,11 @@ export class Outgoing {
       this.#replays.shift();
       this.#replaying -= next.length;
     }
-    const behind = this.#behind ?? [];
+    this.#resuming = this.#behind ?? [];
     this.#behind = undefined;
     this.#behindBytes = 0;
-    for (const { publication, form, shared } of behind) {
+    for (let next = this.#resuming.shift(); next; next = this.#resuming.shift()) {
+      const { publication, form, shared } = next;
       if (form.qos === 0) this.send(publication, form);
       else this.offer(publication, form, shared);
     }

@@ -258,10 +258,10 @@ export class Sessions {
 
   /** The old connection is over; the session goes on at the new one, or ends. */
   #takeOver(session: Session, attached: Attached, clean: boolean, isOurs: boolean): void {
-    attached.end(REASON.sessionTakenOver, "another connection has this client id");
     session.detach();
     session.awaySinceMs = steadyNowMs();
     const shared = attached.outgoing.end();
+    attached.end(REASON.sessionTakenOver, "another connection has this client id");
     const { will } = session;
     // A will that is delayed is not published when the session goes on in time [MQTT-3.1.3-9].
     const isWillDue = !(session.isLasting && !clean && will && will.delaySeconds > 0);

@@ -5,6 +5,8 @@ import { reasonOf } from "#contract/errors";
 import type { QueuedMessage, SessionQueue } from "#contract/session";
 import { type Form, Publication } from "./publication.ts";
 
+/** Entries that were taken and are still held, before they are let go. */
+const TAKEN_MAX = 1_024;
 /** What a stored queue hands over at once. */
 const READ_COUNT_MAX = 128;
 const READ_BYTES_MAX = 262_144;
@@ -67,7 +69,10 @@ export class MemorySource implements Source {
     const publication = this.#entries[this.#at]?.publication;
     if (publication) this.#bytes -= bytesOf(publication);
     this.#at += 1;
-    if (this.#at === this.#entries.length || this.#at > 1_024) {
+    if (this.#at === this.#entries.length) {
+      this.#entries.length = 0;
+      this.#at = 0;
+    } else if (this.#at > TAKEN_MAX) {
       this.#entries = this.#entries.slice(this.#at);
       this.#at = 0;
     }
