@@ -257,18 +257,16 @@ export class Outgoing {
     const { delivery_messages_max, delivery_bytes_max } = this.#options.limits;
     const { payload, topic } = waiting.publication.message;
     const bytes = this.#behindBytes + payload.length + topic.length;
-    if (
-      this.#behind &&
-      this.#behind.length < delivery_messages_max &&
-      bytes <= delivery_bytes_max
-    ) {
-      this.#behind.push(waiting);
-      this.#behindBytes = bytes;
-    } else if (waiting.form.qos === 0) {
+    const count = this.#behind?.length ?? 0;
+    const isFull = count >= delivery_messages_max || bytes > delivery_bytes_max;
+    if (isFull && waiting.form.qos === 0) {
       this.#options.count.dropped("slow-reader");
-    } else {
-      this.#wire.end(REASON.quotaExceeded, "it reads more slowly than messages arrive");
+      return;
     }
+    // Over the limit, too: what came by a shared subscription is another member's then.
+    this.#behind?.push(waiting);
+    this.#behindBytes = bytes;
+    if (isFull) this.#wire.end(REASON.quotaExceeded, "it reads more slowly than messages arrive");
   }
 
   #isFull(): boolean {
