@@ -26,6 +26,10 @@ export class Brokers {
     if (!this.#heardAtMs.has(brokerId)) this.heard(brokerId);
   }
 
+  get isAlone(): boolean {
+    return this.#heardAtMs.size === 0;
+  }
+
   /** Is it this broker that looks after sessions whose clients are away? One does, for all. */
   get isFirst(): boolean {
     for (const other of this.#heardAtMs.keys()) if (other < this.#options.brokerId) return false;

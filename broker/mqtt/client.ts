@@ -6,7 +6,7 @@ import { randomUUID } from "node:crypto";
 import type { Duplex } from "node:stream";
 import { reasonOf, SluiceError } from "#contract/errors";
 import type { Message } from "#contract/message";
-import type { Taking } from "#contract/session";
+import type { SessionQueue, Taking } from "#contract/session";
 import type { Log } from "#runtime/log";
 import type { Settings } from "#runtime/settings-schema";
 import type { Admission } from "./admission.ts";
@@ -66,7 +66,8 @@ export interface Host {
   unavailable(): string | undefined;
   readonly admission: Admission;
   publish(message: Message, order: Order, incoming: Taking["incoming"]): Promise<void> | undefined;
-  queueOf(session: Session): ConstructorParameters<typeof Outgoing>[0]["queue"];
+  /** The stored queue of a session that is kept. */
+  queueOf(session: Session): SessionQueue;
   ended(client: Client, why: string): void;
 }
 
@@ -172,7 +173,7 @@ export class Client implements Wire, Attached, Publisher, ConnectionListener {
 
   async release(packetId: number): Promise<void> {
     const { session } = this.#connected;
-    if (session.isKept) await this.#host.queueOf(session)?.removeIncoming(packetId);
+    if (session.isKept) await this.#host.queueOf(session).removeIncoming(packetId);
   }
 
   drained(): void {

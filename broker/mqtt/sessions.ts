@@ -305,7 +305,7 @@ export class Sessions {
     { identity, clean }: Asked,
     released: Promise<void> | undefined,
   ): Promise<Session | undefined> {
-    const known = this.#byId.get(identity.clientId);
+    const known = this.#byId.get(identity.clientId) ?? (await this.#find(identity.clientId));
     if (!known) return undefined;
     if (known.connectedTo !== undefined) {
       // At another broker, which sees to its will unless it has died unnoticed; all that is in the
@@ -317,6 +317,14 @@ export class Sessions {
     if (!clean && known.isLasting && !known.isExpired) return known;
     await this.#aftermath.end(known);
     return undefined;
+  }
+
+  /** One that another broker keeps and has told of while nothing could be heard. */
+  async #find(clientId: string): Promise<Session | undefined> {
+    if (this.#options.brokers.isAlone) return undefined;
+    const stored = await this.#options.store.load(clientId);
+    if (stored) this.#learn(stored);
+    return this.#byId.get(clientId);
   }
 
   /** Resolves when another broker has done with the client's connection there, if there is one. */
