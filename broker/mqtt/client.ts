@@ -198,13 +198,13 @@ export class Client implements Wire, Attached, Publisher, ConnectionListener {
     if (!this.isOpen) return;
     this.#host.counts.ended(reasonCode);
     const isTold = this.level === 5 && this.#parts !== undefined;
-    const serverReference = this.#host.serverReference();
-    const isMoved = reasonCode === REASON.serverShuttingDown && serverReference !== undefined;
-    const code = isMoved ? REASON.useAnotherServer : reasonCode;
-    const reference = isMoved ? { serverReference } : {};
+    const { code, reference } = this.#elsewhere(reasonCode);
     const lastWords = isTold
       ? this.#fitting(
-          encodeDisconnect(code, { reasonString: why, ...reference }),
+          encodeDisconnect(code, {
+            reasonString: why,
+            ...(reference === undefined ? {} : { serverReference: reference }),
+          }),
           encodeDisconnect(code, {}),
         )
       : undefined;
@@ -329,7 +329,18 @@ export class Client implements Wire, Attached, Publisher, ConnectionListener {
 
   #refuse({ reasonCode, why }: Refusal): void {
     this.#host.counts.ended(reasonCode);
-    this.#connection.end(why, this.#fitting(...encodeRefusal(this.level, reasonCode, why)));
+    const { code, reference } = this.#elsewhere(reasonCode);
+    this.#connection.end(why, this.#fitting(...encodeRefusal(this.level, code, why, reference)));
+  }
+
+  /** Who finds this broker full or stopping is told of another one, if there is one (§4.11). */
+  #elsewhere(reasonCode: number): { code: number; reference: string | undefined } {
+    const isFull = reasonCode === REASON.quotaExceeded && this.#parts === undefined;
+    const reference = this.#host.serverReference();
+    if (reference === undefined || !(isFull || reasonCode === REASON.serverShuttingDown)) {
+      return { code: reasonCode, reference: undefined };
+    }
+    return { code: REASON.useAnotherServer, reference };
   }
 
   #welcome(packet: ConnectPacket, session: Session, isPresent: boolean): Attached {

@@ -88,11 +88,18 @@ export function encodeWelcome(
 }
 
 /** The CONNACK that refuses, in its forms from the longest: with the reason in words, and without. */
-export function encodeRefusal(level: ProtocolLevel, reasonCode: number, why: string): Buffer[] {
+export function encodeRefusal(
+  level: ProtocolLevel,
+  reasonCode: number,
+  why: string,
+  serverReference?: string,
+): Buffer[] {
   const refusal = { sessionPresent: false, reasonCode };
   const brief = encodeConnack(level, refusal);
   if (level < 5) return [brief];
-  return [encodeConnack(level, { ...refusal, properties: { reasonString: why } }), brief];
+  const reference = serverReference === undefined ? {} : { serverReference };
+  const properties = { reasonString: why, ...reference };
+  return [encodeConnack(level, { ...refusal, properties }), brief];
 }
 
 function willOf({ will }: ConnectPacket, publisher: string): Will | undefined {

@@ -56,19 +56,13 @@ export interface Retained {
 /** A message that came while retained ones were replayed. */
 type Behind = Pick<Entry, "form" | "shared"> & { readonly publication: Publication };
 
-/** Sent and not yet acknowledged. */
-interface InFlight {
-  readonly entry: Entry;
-  /** QoS 2: PUBREC came, PUBCOMP is missing. */
-  isReleased: boolean;
-}
-
 export class Outgoing {
   readonly #options: OutgoingOptions;
   readonly #wire: Wire;
   readonly #source: Source;
   readonly #window: number;
-  readonly #inFlight = new Map<number, InFlight>();
+  /** Sent and not yet acknowledged, by packet id. */
+  readonly #inFlight = new Map<number, Entry>();
   #aliases: Map<string, number> | undefined;
   #sentUpTo: number;
   /** What comes while retained messages are replayed waits behind them. */
@@ -118,6 +112,10 @@ export class Outgoing {
     }
     const { delivery_messages_max, delivery_bytes_max } = this.#options.limits;
     const source = this.#source as MemorySource;
+    if (!source.isWaiting && this.#hasRoom && !this.#inFlight.has(packetIdOf(source.next))) {
+      this.#start(source.pass(publication, form, shared));
+      return;
+    }
     const isFull = source.count >= delivery_messages_max || source.bytes >= delivery_bytes_max;
     // Over the limit, too: what came by a shared subscription is another member's then.
     source.push(publication, form, shared);
@@ -152,7 +150,7 @@ export class Outgoing {
   puback(packetId: number): boolean {
     const sent = this.#inFlight.get(packetId);
     if (!sent) return true;
-    if (sent.entry.form.qos !== 1) return false;
+    if (sent.form.qos !== 1) return false;
     this.#finish(packetId, sent);
     return true;
   }
@@ -166,7 +164,7 @@ export class Outgoing {
       this.#wire.pubrel(packetId, REASON.packetIdentifierNotFound);
       return true;
     }
-    if (sent.entry.form.qos !== 2) return false;
+    if (sent.form.qos !== 2) return false;
     if (reasonCode >= REASON.unspecified) this.#finish(packetId, sent);
     else void this.#release(packetId, sent);
     return true;
@@ -200,12 +198,12 @@ export class Outgoing {
   /** The connection is over: what of it is another member's now, if it came by a shared subscription. */
   end(): Entry[] {
     const waiting = [...this.#resuming, ...(this.#behind ?? [])];
-    const behind = waiting.map((it) => ({ ...it, number: 0 }));
+    const behind = waiting.map((it) => ({ ...it, number: 0, isReleased: false }));
     this.#resuming = [];
     this.#behind = undefined;
     this.#wakeReplay?.();
-    const unacknowledged = [...this.#inFlight.values()].filter(({ entry }) => entry.form.qos === 1);
-    return [...unacknowledged.map(({ entry }) => entry), ...this.#source.rest(), ...behind].filter(
+    const unacknowledged = [...this.#inFlight.values()].filter(({ form }) => form.qos === 1);
+    return [...unacknowledged, ...this.#source.rest(), ...behind].filter(
       ({ shared }) => shared !== undefined,
     );
   }
@@ -282,19 +280,16 @@ export class Outgoing {
     const packetId = packetIdOf(entry.number);
     const isRepeat = entry.number <= this.#sentUpTo;
     this.#sentUpTo = Math.max(this.#sentUpTo, entry.number);
+    this.#inFlight.set(packetId, entry);
     if (entry.publication === undefined) {
-      this.#inFlight.set(packetId, { entry, isReleased: true });
       this.#wire.pubrel(packetId, REASON.success);
       return;
     }
     const reason = this.#reasonToDrop(entry.publication, isRepeat);
-    if (reason !== undefined) {
-      this.#options.count.dropped(reason);
-      this.#source.remove(entry);
-      return;
-    }
-    this.#inFlight.set(packetId, { entry, isReleased: false });
-    if (!this.#write(entry.publication, entry.form, packetId, isRepeat)) {
+    if (reason !== undefined) this.#options.count.dropped(reason);
+    const isSent =
+      reason === undefined && this.#write(entry.publication, entry.form, packetId, isRepeat);
+    if (!isSent) {
       this.#inFlight.delete(packetId);
       this.#source.remove(entry);
       return;
@@ -344,9 +339,9 @@ export class Outgoing {
     return it;
   }
 
-  async #release(packetId: number, sent: InFlight): Promise<void> {
+  async #release(packetId: number, sent: Entry): Promise<void> {
     try {
-      if (!sent.isReleased) await this.#source.release(sent.entry);
+      if (!sent.isReleased) await this.#source.release(sent);
     } catch {
       // Unreleased it is delivered once more, under the same id, at the next connection.
       this.#wire.end(REASON.serverBusy, "its queue cannot be written");
@@ -356,7 +351,7 @@ export class Outgoing {
     this.#wire.pubrel(packetId, REASON.success);
   }
 
-  #finish(packetId: number, { entry }: InFlight): void {
+  #finish(packetId: number, entry: Entry): void {
     this.#inFlight.delete(packetId);
     this.#source.remove(entry);
     this.pump();

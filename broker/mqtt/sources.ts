@@ -19,6 +19,8 @@ export interface Entry {
   readonly form: Form;
   /** The shared subscription that it came by. */
   readonly shared: string | undefined;
+  /** QoS 2: PUBREC came, PUBCOMP is missing. */
+  isReleased: boolean;
 }
 
 export interface Source {
@@ -55,10 +57,20 @@ export class MemorySource implements Source {
     return this.count > 0;
   }
 
+  /** The number that the next one will have. */
+  get next(): number {
+    return this.#number + 1;
+  }
+
   push(publication: Publication, form: Form, shared?: string): void {
-    this.#number += 1;
     this.#bytes += bytesOf(publication);
-    this.#entries.push({ number: this.#number, publication, form, shared });
+    this.#entries.push(this.pass(publication, form, shared));
+  }
+
+  /** Gives a number to what need not wait. */
+  pass(publication: Publication, form: Form, shared?: string): Entry {
+    this.#number += 1;
+    return { number: this.#number, publication, form, shared, isReleased: false };
   }
 
   peek(): Entry | undefined {
@@ -171,7 +183,8 @@ export class StoredSource implements Source {
 
 function entryOf({ number, message, qos, retain, subscriptionIds, shared }: QueuedMessage): Entry {
   const publication = message && new Publication(message);
-  return { number, publication, form: { qos, retain, subscriptionIds }, shared };
+  const form = { qos, retain, subscriptionIds };
+  return { number, publication, form, shared, isReleased: message === undefined };
 }
 
 function bytesOf({ message }: Publication): number {

@@ -36,6 +36,21 @@ const tight = mqtt5(
   }),
 );
 
+const full = mqtt5(
+  conformanceBroker({
+    limits: { sessions_max: 1 },
+    access: { server_reference: "other.example.com:1883" },
+  }),
+);
+
+test("who finds the broker full is told of another one, where the settings name it (§4.11)", async (t) => {
+  await full.connect(t);
+  const connack = await (await full.tryConnect(t)).expect("connack", {
+    code: CODE.useAnotherServer,
+  });
+  assert.equal(connack.properties.serverReference, "other.example.com:1883");
+});
+
 test("[MQTT-3.2.2-7] one session more than the limit allows is refused with 0x97", async (t) => {
   for (let at = 0; at < 3; at += 1) await tight.connect(t);
   await refusedWith(await tight.tryConnect(t), CODE.quotaExceeded);
