@@ -271,6 +271,16 @@ export class Mqtt {
       gauge(`limit_${name}`, `The limit: ${help}`, read);
     gauge("sessions", "Sessions, their clients connected or away.", () => this.#sessions.count);
     limit("sessions", "sessions.", () => this.#limits.sessions_max);
+    gauge(
+      "inflight_messages_most",
+      "Under way to the client that has most.",
+      () => this.#sessions.inFlightMost,
+    );
+    limit(
+      "inflight_messages",
+      "messages under way to one client.",
+      () => this.#limits.inflight_messages_max,
+    );
     gauge("subscriptions", "Subscriptions of all sessions.", () => subscriptions.count);
     gauge("subscriptions_bytes", "What subscriptions take.", () => subscriptions.bytes);
     limit("subscriptions_bytes", "their bytes.", () => this.#limits.subscriptions_bytes_max);

@@ -83,6 +83,15 @@ export class Sessions {
     return count;
   }
 
+  /** What the client that has most of it has not acknowledged. */
+  get inFlightMost(): number {
+    let most = 0;
+    for (const { attached } of this.#byId.values()) {
+      most = Math.max(most, attached?.outgoing.inFlightCount ?? 0);
+    }
+    return most;
+  }
+
   /** Reads what is kept. Connections that an earlier life of this broker left open are over. */
   async open(): Promise<void> {
     const { brokerId } = this.#options;

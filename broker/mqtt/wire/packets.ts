@@ -26,8 +26,6 @@ export const PACKET = {
   auth: 15,
 } as const;
 
-export type UserProperty = readonly [name: string, value: string];
-
 export interface ConnectPacket {
   readonly type: typeof PACKET.connect;
   readonly level: ProtocolLevel;
