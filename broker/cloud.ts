@@ -17,6 +17,7 @@ import { VERSION } from "#runtime/version";
 import { Cluster } from "./cluster/cluster.ts";
 import { Ingest } from "./ingest/ingest.ts";
 import { Mqtt } from "./mqtt/mqtt.ts";
+import { queueLimits } from "./queue-limits.ts";
 import { startStatus } from "./status/status.ts";
 
 /** How long the goodbye to clients and to the cluster Redis may take. */
@@ -28,9 +29,13 @@ export async function startCloud(settings: Settings, log: Log): Promise<Service>
   const landing = withUsableFiles(settings.landing);
   const clusterSettings = withUsableFiles(settings.cluster);
 
+  const missing = metrics.counter(
+    "sluice_queue_missing_total",
+    "Messages for a kept session that was gone.",
+  );
   const cluster = new Cluster({
     settings: clusterSettings,
-    sessions: queueOptions(settings, metrics),
+    sessions: { ...queueLimits(settings, metrics), missing: () => missing() },
     log,
     metrics,
   });
@@ -62,20 +67,13 @@ export async function startCloud(settings: Settings, log: Log): Promise<Service>
   notify.ready();
 
   const { sessions } = cluster;
-  const custody: Custody = {
-    take(taking) {
-      if (!isToTopic(taking.message.topic)) return sessions.take(taking);
-      return ingest.takeCommand(taking.message).then(() => sessions.take(taking) ?? "taken");
-    },
-    queue: (message, queues) => sessions.takeAlso(message, queues),
-  };
   const serving = cluster.connected().then(async () => {
     mqtt = await Mqtt.start({
       settings: current,
       // New with each process: what other brokers know of its past is not about this one.
       brokerId: randomUUID(),
       store: sessions,
-      custody,
+      custody: custodyOf(ingest, sessions),
       emitter: cluster.emitter,
       refusal,
       unavailable: () => cluster.unavailable(),
@@ -105,28 +103,21 @@ export async function startCloud(settings: Settings, log: Log): Promise<Service>
   };
 }
 
+/** A command is ours when the landing has it, all else when the cluster Redis has. */
+function custodyOf(ingest: Ingest, sessions: Cluster["sessions"]): Custody {
+  return {
+    take(taking) {
+      if (!isToTopic(taking.message.topic)) return sessions.take(taking);
+      return ingest.takeCommand(taking.message).then(() => sessions.take(taking) ?? "taken");
+    },
+    queue: (message, queues) => sessions.takeAlso(message, queues),
+  };
+}
+
 /** Clients hear what gateways said, and do not say it. */
 function refusal(use: "publish" | "subscribe", topic: string): string | undefined {
   if (use === "subscribe" || !isFromTopic(topic)) return undefined;
   return "from/… is what gateways said; only they say it";
-}
-
-/** Limits of kept sessions' queues, and what is counted when a message finds no room. */
-function queueOptions({ limits }: Settings, metrics: Metrics) {
-  const dropped = metrics.counter(
-    "sluice_queue_dropped_total",
-    "Messages that a kept session's queue had no room for.",
-  );
-  const missing = metrics.counter(
-    "sluice_queue_missing_total",
-    "Messages for a kept session that was gone.",
-  );
-  return {
-    queueMessagesMax: limits.queue_messages_max,
-    queueBytesMax: limits.queue_bytes_max,
-    dropped: (_clientId: string, count: number) => dropped({}, count),
-    missing: () => missing(),
-  };
 }
 
 /** Files that cannot be used end the start; later they are read anew at each connect. */

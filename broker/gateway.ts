@@ -12,6 +12,7 @@ import type { Settings, UplinkSettings } from "#runtime/settings-schema";
 import { VERSION } from "#runtime/version";
 import { Mqtt } from "./mqtt/mqtt.ts";
 import { Outbox } from "./outbox/outbox.ts";
+import { queueLimits } from "./queue-limits.ts";
 import { startStatus } from "./status/status.ts";
 import { Store } from "./store/store.ts";
 import type { Uplink } from "./uplink/uplink.ts";
@@ -25,15 +26,7 @@ export async function startGateway(settings: Settings, log: Log): Promise<Servic
   if (settings.uplink) assertSecrets(settings.uplink);
 
   const store = await Store.open(settings.data);
-  const dropped = metrics.counter(
-    "sluice_queue_dropped_total",
-    "Messages that a kept session's queue had no room for.",
-  );
-  const sessions = await store.sessions({
-    queueMessagesMax: settings.limits.queue_messages_max,
-    queueBytesMax: settings.limits.queue_bytes_max,
-    dropped: (_clientId, count) => dropped({}, count),
-  });
+  const sessions = await store.sessions(queueLimits(settings, metrics));
   const outbox = await Outbox.open(store, settings.outbox, settings.uplink?.forward ?? []);
   registerOutboxMetrics(metrics, outbox);
 

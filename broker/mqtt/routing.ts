@@ -24,7 +24,7 @@ export type Notice =
   /** A session that is kept, or that is a member of a shared subscription. */
   | { readonly kind: "session"; readonly session: StoredSession }
   | { readonly kind: "ended"; readonly clientId: string }
-  /** The will of a client that went to another broker has been seen to. */
+  /** What a client that went to another broker had set off here is done, its will included. */
   | { readonly kind: "released"; readonly clientId: string }
   | { readonly kind: "born" };
 
@@ -67,6 +67,7 @@ export interface RoutingOptions {
 }
 
 const NOBODY: readonly never[] = [];
+const NONE: ReadonlySet<string> = new Set();
 const EMPTY = Buffer.alloc(0);
 const NOTICE_TOPIC_END = "/sluice";
 
@@ -240,24 +241,25 @@ export class Routing {
     const grants = isForChosen ? NOBODY : subscriptions.entitled(message.topic).grants;
     if (grants.length === 0 && chosen.length === 0) return;
     const publication = new Publication(message);
+    const held = queued.length === 0 ? NONE : new Set(queued);
     for (const all of grants) {
       const grant = forPublisher(all, message);
       if (!grant || !isOurs(grant.subscriber) || (isRepeat && !grant.subscriber.isKept)) continue;
-      this.#handOver(publication, grant, queued);
+      this.#handOver(publication, grant, held);
     }
-    for (const one of chosen) this.#deliverShared(publication, one, queued, isRepeat);
+    for (const one of chosen) this.#deliverShared(publication, one, held, isRepeat);
   }
 
   #deliverShared(
     publication: Publication,
     { key, clientId, broker }: Chosen,
-    queued: readonly string[],
+    held: ReadonlySet<string>,
     isRepeat: boolean,
   ): void {
     const grant = this.#options.subscriptions.group(key)?.grantOf(clientId);
     const { message } = publication;
     if (grant?.subscriber.isHere) {
-      if (!isRepeat || grant.subscriber.isKept) this.#handOver(publication, grant, queued, key);
+      if (!isRepeat || grant.subscriber.isKept) this.#handOver(publication, grant, held, key);
       return;
     }
     // Only the broker that the member was connected to knows for sure that it has gone since.
@@ -271,13 +273,13 @@ export class Routing {
   #handOver(
     publication: Publication,
     grant: Grant<Recipient>,
-    queued: readonly string[],
+    held: ReadonlySet<string>,
     shared?: string,
   ): void {
     const { subscriber, qos } = grant;
     const { message } = publication;
     const isQueued = !subscriber.isKept || qos === 0 || message.qos === 0;
-    if (isQueued || queued.includes(subscriber.clientId)) {
+    if (isQueued || held.has(subscriber.clientId)) {
       subscriber.deliver(publication, grant, shared);
       return;
     }
