@@ -100,13 +100,12 @@ export class Aftermath {
 
   /** A will that is due by now, or the end of a session whose time is over. */
   async lookAfter(session: Session): Promise<void> {
-    const awayMs = session.awayMs();
     if (session.isConnected) {
       this.unwatch(session);
     } else if (session.isExpired) {
       this.unwatch(session);
       await this.end(session);
-    } else if (session.will && awayMs >= session.will.delaySeconds * 1_000) {
+    } else if (session.will && session.isDue) {
       const { will } = session;
       session.will = undefined;
       await this.publishWill(will, session.rights);

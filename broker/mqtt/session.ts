@@ -79,6 +79,12 @@ export class Session implements Recipient {
     return !this.isConnected && this.awayMs() >= this.expirySeconds * 1_000;
   }
 
+  /** Is there something to be done for it while its client is away: its end, or its will? */
+  get isDue(): boolean {
+    if (this.isConnected || this.isExpired) return true;
+    return this.will !== undefined && this.awayMs() >= this.will.delaySeconds * 1_000;
+  }
+
   get attached(): Attached | undefined {
     return this.#attached;
   }

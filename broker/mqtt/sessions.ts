@@ -386,7 +386,8 @@ export class Sessions {
     if (wasKept) {
       for (const id of await this.#queueOf(session).incoming()) session.unreleased.add(id);
     }
-    if (!isSame || !wasKept) this.#options.subscriptions.forget();
+    const isOther = !isSame || wasKept !== session.isKept;
+    if (isOther && session.subscriptions.size > 0) this.#options.subscriptions.forget();
     session.connectedTo = this.#options.brokerId;
     session.awaySinceMs = undefined;
     if (session.isKept || session.will) await this.#aftermath.save(session);
@@ -446,7 +447,10 @@ export class Sessions {
     for (const dead of brokers.sweep()) this.#brokerDied(dead);
     if (!brokers.isFirst) return;
     for (const session of this.#aftermath.watched) {
-      this.#aftermath.lookAfter(session).catch((fault) => this.#failed(session, fault));
+      const { clientId } = session;
+      // A CONNECT on its way in has the session; what is under way for it comes first.
+      if (this.#claims.has(clientId) || this.#settling.has(clientId)) continue;
+      if (session.isDue) void this.#settle(session, () => this.#aftermath.lookAfter(session));
     }
   }
 
@@ -457,7 +461,7 @@ export class Sessions {
       session.connectedTo = undefined;
       if (!session.isStored) this.#forget(session.clientId);
       else if (this.#options.brokers.isFirst) {
-        this.#lost(session).catch((fault) => this.#failed(session, fault));
+        void this.#settle(session, () => this.#lost(session));
       } else this.#aftermath.watch(session);
     }
     for (const [clientId, { will, rights, broker }] of this.#owed) {

@@ -29,6 +29,8 @@ async function startBroker(
     rights?: object[];
     folder?: string;
     take?: (taking: Taking) => Promise<void>;
+    /** Is awaited before a session is removed from the store. */
+    removing?: () => Promise<void>;
   } = {},
 ): Promise<Started> {
   const store = await Store.open(options.folder ?? temporaryFolder(t));
@@ -50,7 +52,17 @@ async function startBroker(
   const mqtt = await Mqtt.start({
     settings,
     brokerId: "gw-001",
-    store: sessions,
+    store: {
+      sessions: () => sessions.sessions(),
+      retained: () => sessions.retained(),
+      load: (clientId) => sessions.load(clientId),
+      save: (session) => sessions.save(session),
+      queue: (clientId) => sessions.queue(clientId),
+      async remove(clientId) {
+        await options.removing?.();
+        await sessions.remove(clientId);
+      },
+    },
     custody,
     unavailable: () => undefined,
     log,
@@ -349,4 +361,44 @@ test("while it cannot serve, it ends connections without a refusal, so that clie
   assert.equal(answered, 0);
   why = undefined;
   assert.equal((await connect()).connected, true);
+});
+
+test("a client that returns while its old session is being removed keeps its new one", async (t) => {
+  const begun = Promise.withResolvers<void>();
+  const gate = Promise.withResolvers<void>();
+  const removing = () => {
+    begun.resolve();
+    return gate.promise;
+  };
+  const { connect } = await startBroker(t, { removing });
+  const kept = (sessionExpiryInterval: number) =>
+    ({
+      clientId: "returning",
+      clean: false,
+      protocolVersion: 5,
+      properties: { sessionExpiryInterval },
+    }) as const;
+  await (await connect(kept(1))).endAsync();
+  await begun.promise;
+  const publisher = await connect();
+  const left = returnSubscribeAndLeave();
+  // The removal may last longer than all of that, unless the client is made to wait for it.
+  await Promise.race([left, roundTrips(publisher, 20)]);
+  gate.resolve();
+  await left;
+  await roundTrips(publisher, 1);
+  const all = received(await connect(kept(1_000)));
+  await waitFor("the message", () => all.length > 0);
+  assert.deepEqual(all, ["t while away"]);
+
+  async function returnSubscribeAndLeave(): Promise<void> {
+    const back = await connect(kept(1_000));
+    await back.subscribeAsync("t", { qos: 1 });
+    await back.endAsync();
+    await publisher.publishAsync("t", "while away", { qos: 1 });
+  }
+
+  async function roundTrips(by: MqttClient, count: number): Promise<void> {
+    for (let i = 0; i < count; i++) await by.publishAsync("elsewhere", `${i}`, { qos: 1 });
+  }
 });
