@@ -1,7 +1,6 @@
 // gateway: the wiring of role gateway.
 // Path: main → [gateway] → mqtt, store, outbox, uplink, status. Touches: what those touch.
 
-import type { Custody } from "#contract/session";
 import type { StatusDocument } from "#contract/status";
 import { readSecret, readTlsFiles } from "#runtime/files";
 import type { Log } from "#runtime/log";
@@ -10,6 +9,7 @@ import { openNotify } from "#runtime/notify";
 import type { Service } from "#runtime/process";
 import type { Settings, UplinkSettings } from "#runtime/settings-schema";
 import { VERSION } from "#runtime/version";
+import { gatewayCustody } from "./gateway-custody.ts";
 import { Mqtt } from "./mqtt/mqtt.ts";
 import { Outbox } from "./outbox/outbox.ts";
 import { queueLimits } from "./queue-limits.ts";
@@ -25,22 +25,26 @@ export async function startGateway(settings: Settings, log: Log): Promise<Servic
   const startedAtMs = Date.now();
   if (settings.uplink) assertSecrets(settings.uplink);
 
-  const store = await Store.open(settings.data);
+  const { durability } = settings.store;
+  const store = await Store.open(settings.data, { durability, log, metrics });
   const sessions = await store.sessions(queueLimits(settings, metrics));
-  const outbox = await Outbox.open(store, settings.outbox, settings.uplink?.forward ?? []);
+  const outbox = await Outbox.open({
+    store,
+    settings: settings.outbox,
+    forwards: settings.uplink?.forward ?? [],
+    folder: settings.data,
+  });
+  store.onReopened(async () => {
+    await sessions.recover();
+    await outbox.recover();
+  });
   registerOutboxMetrics(metrics, outbox);
 
-  const custody: Custody = {
-    take: (taking) =>
-      store.take(sessions.write(taking), outbox.write(taking.message))?.then(() => "taken"),
-    queue: (message, queues) =>
-      store.take(sessions.write({ message: { ...message, retain: false }, queues }), undefined),
-  };
   const mqtt = await Mqtt.start({
     settings,
     brokerId: settings.name,
     store: sessions,
-    custody,
+    custody: gatewayCustody(store, sessions, outbox, metrics),
     unavailable: () => undefined,
     log,
     metrics,
@@ -95,7 +99,8 @@ function statusOf(
   uplink: Uplink | undefined,
 ): StatusDocument {
   const uplinkStatus = uplink?.status();
-  const reasons = store.fault === undefined ? [] : [store.fault];
+  const reasons = store.fault === undefined ? [] : [`nothing is acknowledged: ${store.fault}`];
+  for (const { trouble } of outbox.status()) if (trouble !== null) reasons.push(trouble);
   if (uplinkStatus && uplinkStatus.state !== "online") {
     reasons.push(`uplink ${uplinkStatus.state}: ${uplinkStatus.why || "no answer yet"}`);
   }
@@ -122,6 +127,11 @@ function registerOutboxMetrics(metrics: Metrics, outbox: Outbox): void {
   gauge("sluice_outbox_tail_bytes", "What the cloud took and is kept.", (it) => it.tailBytes);
   gauge("sluice_outbox_last_sequence", "Last sequence taken.", (it) => it.lastSeq);
   gauge("sluice_outbox_position", "Last sequence that the cloud holds.", (it) => it.position);
+  metrics.gauges("sluice_outbox_dropped_messages", "What gap records stand for, and why.", () =>
+    lanes().flatMap(({ lane, dropped }) =>
+      Object.entries(dropped).map(([reason, count]) => [{ lane, reason }, count] as const),
+    ),
+  );
   gauge("sluice_outbox_oldest_waiting_seconds", "Age of the oldest that waits.", (it) =>
     it.oldestWaitingAtMs === null ? 0 : Math.max(0, Date.now() - it.oldestWaitingAtMs) / 1_000,
   );

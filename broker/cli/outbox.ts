@@ -1,11 +1,18 @@
 // outbox: sluice outbox: what waits for the cloud, lane by lane.
 // Path: main → [outbox] → fetch-status. Touches: stdout.
 
-import type { LaneStatus } from "#contract/status";
+import { droppedMessages, type LaneStatus } from "#contract/status";
 import { printable } from "#runtime/printable";
 import { type Command, readArguments, refuseMore } from "./command.ts";
 import { fetchStatus, STATUS_OPTIONS, STATUS_OPTIONS_USAGE } from "./fetch-status.ts";
-import { formatAge, formatBytes, formatCount, formatShare, formatTable } from "./format.ts";
+import {
+  formatAge,
+  formatBytes,
+  formatCount,
+  formatCounted,
+  formatShare,
+  formatTable,
+} from "./format.ts";
 
 export const outbox: Command = {
   summary: "what waits for the cloud, lane by lane",
@@ -13,11 +20,13 @@ export const outbox: Command = {
 
 Shows each lane of the outbox:
   waiting   messages that the cloud does not hold yet, their bytes and the age of the oldest
+  in, out   messages a second that were taken into custody, and that the cloud took, of late
   limit     what the lane may hold, and how far it is filled
+  full      what becomes of a message that does not fit
   last      last sequence taken into custody
   position  last sequence that the cloud is known to hold
   tail      messages that the cloud took and that are kept to rewind into
-  dropped   messages lost to the limit, for which gap records stand
+  dropped   messages that gap records stand for, and below the table why
 
 ${STATUS_OPTIONS_USAGE}`,
   async run(args) {
@@ -38,16 +47,21 @@ const TITLES = [
   "waiting",
   "bytes",
   "oldest",
+  "in/s",
+  "out/s",
   "limit",
   "filled",
+  "full",
   "last",
   "position",
   "tail",
+  "dropped",
 ];
 
 /** The lanes as an operator reads them. */
 export function formatOutbox(lanes: readonly LaneStatus[], nowMs: number): string {
-  return formatTable([[...TITLES, "dropped"], ...lanes.map((lane) => row(lane, nowMs))]);
+  const table = formatTable([TITLES, ...lanes.map((lane) => row(lane, nowMs))]);
+  return table + lanes.flatMap(dropLines).join("");
 }
 
 function row(lane: LaneStatus, nowMs: number): string[] {
@@ -57,11 +71,22 @@ function row(lane: LaneStatus, nowMs: number): string[] {
     formatCount(lane.waitingMessages),
     formatBytes(lane.waitingBytes),
     oldest === null ? "-" : formatAge(nowMs - oldest),
+    formatCount(Math.round(lane.arrivingPerSecond)),
+    formatCount(Math.round(lane.leavingPerSecond)),
     formatBytes(lane.bytesMax),
     formatShare(lane.waitingBytes, lane.bytesMax),
+    lane.whenFull,
     formatCount(lane.lastSeq),
     formatCount(lane.position),
     `${formatCount(lane.tailMessages)} (${formatBytes(lane.tailBytes)})`,
-    formatCount(lane.droppedMessages),
+    formatCount(droppedMessages(lane)),
   ];
+}
+
+/** Why messages of the lane were dropped, a line each. */
+function dropLines({ lane, dropped }: LaneStatus): string[] {
+  return Object.entries(dropped).map(([reason, count]) => {
+    const what = `${lane}: ${formatCounted(count, "message")} dropped`;
+    return `${printable(`${what}: ${reason}`)}\n`;
+  });
 }

@@ -73,16 +73,19 @@ function laneText(lane: LaneStatus, nowMs: number): string {
   const share = formatShare(lane.waitingBytes, lane.bytesMax);
   const bytes = `${formatBytes(lane.waitingBytes)} of ${formatBytes(lane.bytesMax)} (${share})`;
   const oldest = lane.oldestWaitingAtMs;
-  return `${waiting}, ${bytes}${oldest === null ? "" : `, oldest ${formatAge(nowMs - oldest)}`}`;
+  if (oldest === null) return `${waiting}, ${bytes}`;
+  const out = `${formatCount(Math.round(lane.leavingPerSecond))} leave a second`;
+  return `${waiting}, ${bytes}, oldest ${formatAge(nowMs - oldest)}, ${out}`;
 }
 
 function lostLines(lanes: readonly LaneStatus[]): Line[] {
-  const losses = lanes.filter((lane) => lane.droppedMessages > 0);
-  if (losses.length === 0) return [["lost", "nothing"]];
-  return losses.map(({ lane, droppedMessages }) => [
-    "lost",
-    `${formatCounted(droppedMessages, "message")} of lane ${lane}, for which gap records stand`,
-  ]);
+  const losses = lanes.flatMap(({ lane, dropped }) =>
+    Object.entries(dropped).map(([reason, count]): Line => {
+      const what = `${formatCounted(count, "message")} of lane ${lane}, ${reason}`;
+      return ["lost", `${what}: gap records stand for them`];
+    }),
+  );
+  return losses.length === 0 ? [["lost", "nothing"]] : losses;
 }
 
 function ingestLines({ partitions, partitionsOwned, gateways }: IngestStatus): Line[] {

@@ -135,6 +135,21 @@ export function decodeRecord(bytes: Uint8Array): OutboxRecord {
   throw new SluiceError("FRAME_INVALID", `begins with ${first}, which no record does`);
 }
 
+/** The gap of a record, undefined for a message's. @throws SluiceError FRAME_INVALID as decodeRecord. */
+export function decodeGapRecord(bytes: Uint8Array): GapRecord | undefined {
+  if (bytes[0] !== KIND_GAP) return undefined;
+  return decodeGap(new ByteReader(bytes.subarray(1)));
+}
+
+/**
+ * When custody of a record's message was taken, Message.takenAtMs, without reading the rest of it;
+ * undefined for a gap's. @throws SluiceError FRAME_INVALID when the bytes end before it.
+ */
+export function recordTakenAtMs(bytes: Uint8Array): number | undefined {
+  const reader = new ByteReader(bytes);
+  return isMessage(reader.byte()) ? reader.varint() : undefined;
+}
+
 /**
  * Message.expiresAtMs of a record, without reading the rest of it; undefined for one that does not
  * expire. @throws SluiceError FRAME_INVALID when the bytes end before it.

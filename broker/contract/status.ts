@@ -27,12 +27,25 @@ export interface LaneStatus {
   readonly waitingMessages: number;
   readonly waitingBytes: number;
   readonly oldestWaitingAtMs: number | null;
+  /** Of late: messages taken into custody, and taken by the cloud. */
+  readonly arrivingPerSecond: number;
+  readonly leavingPerSecond: number;
   /** What the cloud took and is kept to rewind into. */
   readonly tailMessages: number;
   readonly tailBytes: number;
   readonly bytesMax: number;
-  /** Messages that gap records stand for since the outbox was created. */
-  readonly droppedMessages: number;
+  /** null: a message may wait for ever. */
+  readonly ageSecondsMax: number | null;
+  readonly whenFull: "reject" | "drop_oldest" | "drop_newest";
+  /** What messages that did not fit met, of late. */
+  readonly trouble: string | null;
+  /** Messages that gap records stand for since the outbox was created, by reason. */
+  readonly dropped: Readonly<Record<string, number>>;
+}
+
+/** Messages of the lane that gap records stand for. */
+export function droppedMessages({ dropped }: Pick<LaneStatus, "dropped">): number {
+  return Object.values(dropped).reduce((sum, count) => sum + count, 0);
 }
 
 export interface UplinkStatus {

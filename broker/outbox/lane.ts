@@ -2,53 +2,82 @@
 // Path: outbox → [lane] → uplink. Touches: the store that it is given.
 
 import assert from "node:assert";
+import { randomUUID } from "node:crypto";
 import { SluiceError } from "#contract/errors";
 import { FRAME_LIMITS } from "#contract/frame";
-import { decodeRecord } from "#contract/message";
+import { decodeGapRecord, recordTakenAtMs } from "#contract/message";
 import type { LaneStatus } from "#contract/status";
+import { steadyNowMs } from "#runtime/clock";
+import { gatherOldest } from "./drop-oldest.ts";
+import { countDropped, LaneRecords, type LaneStore, type LaneWrite } from "./lane-records.ts";
+import { decodeLaneState, type LaneState, newLaneState, rememberWriter } from "./lane-state.ts";
+import { Rate } from "./rate.ts";
+import { gapFrom, stateKey } from "./stored-record.ts";
 import { Tail, type TailLimits } from "./tail.ts";
 
-/** What the store asks of a write: its operations when it is its turn, then what came of it. */
-export interface LaneWrite {
-  prepare(): readonly { type: "put"; key: string; value: Uint8Array }[];
-  undo?(): void;
-  stored?(): void;
-  readonly sync: boolean;
-}
-
-/** What a lane needs of the store; keys are compared as text. */
-export interface LaneStore {
-  commit(write: LaneWrite): Promise<void>;
-  get(key: string): Promise<Uint8Array | undefined>;
-  entries(range: { gte: string; lt: string; limit?: number }): AsyncIterable<[string, Uint8Array]>;
-  clear(range: { gte: string; lt: string }): Promise<void>;
-}
+/** What becomes of a message that does not fit: not acknowledged, or a gap record for a message. */
+export type WhenFull = "reject" | "drop_oldest" | "drop_newest";
 
 export interface LaneLimits extends TailLimits {
   readonly bytesMax: number;
+  /** How long a message may wait for the cloud, in seconds; undefined: for ever. */
+  readonly ageSecondsMax?: number | undefined;
+  /** Free bytes of the file system that the lane leaves to others. */
+  readonly diskFreeBytesMin: number;
+  readonly whenFull: WhenFull;
 }
 
-/** Records of one lane that follow each other; `firstSeq` is the first one's sequence. */
+export interface LaneOptions {
+  readonly store: LaneStore;
+  readonly limits: LaneLimits;
+  /** The steady clock by which messages are taken into custody, in milliseconds. */
+  readonly clock?: () => number;
+  /** What is free on the store's file system, as it was a moment ago. */
+  readonly diskFreeBytes?: () => number;
+}
+
+/** A record with its place in the lane; `first` < `last` for a gap record alone. */
+export interface RunRecord {
+  readonly first: number;
+  readonly last: number;
+  readonly record: Uint8Array;
+}
+
+/** Records of one lane that follow each other, by sequence. */
 export interface Run {
   readonly firstSeq: number;
   readonly lastSeq: number;
   readonly bytes: number;
-  readonly records: readonly Uint8Array[];
+  readonly records: readonly RunRecord[];
 }
 
-/** What must outlive a restart, as JSON under the lane's state key. */
-interface LaneState {
-  epoch: number;
-  /** Stored number minus this = sequence; grows when an epoch begins anew. */
-  base: number;
-  /** Position: last sequence that the cloud is known to hold. */
-  position: number;
-  /** Messages that gap records stand for. */
-  dropped: number;
-}
+/** The reasons of gap records, each a limit's. */
+export const DROP_REASONS = {
+  bytes: "over bytes_max",
+  large: "longer than bytes_max",
+  age: "over age_seconds_max",
+  disk: "under disk_free_bytes_min",
+} as const;
 
-const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+/** The reason in the count of what the cloud lost beyond the tail. */
+const FORGOTTEN = "forgotten by the cloud";
+
+/** Room is made for more than is asked for, so that not every message reads the disk. */
+const ROOM_SHARE = 1 / 64;
+/** How long a lane that was full counts as in trouble. */
+const TROUBLE_MS = 10_000;
+/** What is looked at together when the oldest are to go. */
+const DROP_LIMITS = { recordsMax: 1_024, bytesMax: 4 * 1024 * 1024 } as const;
+/** Gaps at the front that are looked over for the oldest message. */
+const FRONT_LIMITS = { recordsMax: 8, bytesMax: 1_024 } as const;
+
+/** A run with what it takes to move the position over it without reading again. */
+interface ReadRun extends Run {
+  /** Offset of the record behind it. */
+  readonly endOffset: number;
+  /** How often the oldest had been dropped when it was read. */
+  readonly drops: number;
+}
 
 /**
  * Records are stored under contiguous numbers that never go back; a sequence is that number minus
@@ -57,53 +86,57 @@ const decoder = new TextDecoder();
  */
 export class Lane {
   readonly name: string;
-  readonly #store: LaneStore;
   readonly #limits: LaneLimits;
-  readonly #now: () => number;
+  readonly #clock: () => number;
+  readonly #diskFreeBytes: () => number;
   readonly #tail: Tail;
   readonly #state: LaneState;
-  /** First and last of the stored numbers that are kept. */
-  #first = 1;
-  #last = 0;
-  /** Last number given out; ahead of #last while a commit is under way. */
-  #given = 0;
-  #waitingBytes = 0;
-  #oldestWaitingAtMs: number | null = null;
+  readonly #records: LaneRecords;
+  readonly #arrivals = new Rate();
+  readonly #departures = new Rate();
+  /** Offset of the record that is next for the cloud. */
+  #frontOffset = 0;
+  #oldestAtMs: number | null = null;
+  #drops = 0;
+  /** What the last message met that did not fit, and when. */
+  #trouble: { readonly why: string; readonly atMs: number } | undefined;
+  /** What changes position or records otherwise than by adding to them is done one by one. */
+  #turn: Promise<void> = Promise.resolve();
+  #makingRoom: Promise<void> | undefined;
   #onAppend: () => void = () => {};
 
-  private constructor(
-    name: string,
-    store: LaneStore,
-    limits: LaneLimits,
-    state: LaneState,
-    now: () => number,
-  ) {
+  private constructor(name: string, state: LaneState, records: LaneRecords, options: LaneOptions) {
+    const { limits, clock = steadyNowMs, diskFreeBytes } = options;
     this.name = name;
-    this.#store = store;
-    this.#limits = limits;
     this.#state = state;
-    this.#now = now;
+    this.#records = records;
+    this.#limits = limits;
+    this.#clock = clock;
+    this.#diskFreeBytes = diskFreeBytes ?? (() => Number.POSITIVE_INFINITY);
     this.#tail = new Tail(limits);
   }
 
-  static async open(
-    name: string,
-    store: LaneStore,
-    limits: LaneLimits,
-    now: () => number = Date.now,
-  ): Promise<Lane> {
+  /** Opens the lane for a process that has not written it before. @throws SluiceError STORE_FAILED. */
+  static async open(name: string, options: LaneOptions): Promise<Lane> {
+    const { store, clock = steadyNowMs } = options;
     const stored = await store.get(stateKey(name));
-    const state: LaneState = stored
-      ? JSON.parse(decoder.decode(stored))
-      : { epoch: now(), base: 0, position: 0, dropped: 0 };
-    const lane = new Lane(name, store, limits, state, now);
-    await lane.#count();
-    if (!stored) await lane.#saveState(true);
+    const state = stored ? decodeLaneState(name, stored) : newLaneState(Math.floor(clock()));
+    rememberWriter(state, randomUUID());
+    const grown = () => lane.#grown();
+    const records = await LaneRecords.open(name, store, state, grown);
+    const lane: Lane = new Lane(name, state, records, options);
+    await lane.#measure();
+    await records.saveState(true);
     return lane;
   }
 
   get epoch(): number {
     return this.#state.epoch;
+  }
+
+  /** Who may have written this epoch to the cloud: this process, then those before it. */
+  get writers(): readonly string[] {
+    return this.#state.writers;
   }
 
   /** Position: last sequence that the cloud is known to hold. */
@@ -112,12 +145,12 @@ export class Lane {
   }
 
   get lastSeq(): number {
-    return this.#last - this.#state.base;
+    return this.#records.last - this.#state.base;
   }
 
   /** First sequence that can be sent (again). */
   get firstSeq(): number {
-    return Math.max(1, this.#first - this.#state.base);
+    return Math.max(1, this.#records.first - this.#state.base);
   }
 
   /** Called after each append that is stored; one listener, the sender. */
@@ -125,206 +158,314 @@ export class Lane {
     this.#onAppend = listener;
   }
 
-  /** Takes a record into custody by itself; see write(). @throws SluiceError also STORE_FAILED. */
-  async append(record: Uint8Array, sync: boolean): Promise<void> {
-    await this.#store.commit(this.write(record, sync));
+  /**
+   * Resolves when a lane that drops its oldest has made room for `bytes`, those who asked before
+   * come first; undefined, at once, when there is nothing to wait for. @throws SluiceError
+   * STORE_FAILED.
+   */
+  makeRoom(bytes: number): Promise<void> | undefined {
+    if (this.#limits.whenFull !== "drop_oldest") return undefined;
+    if (!this.#makingRoom && this.#fullReason(bytes) === undefined) return undefined;
+    const before = this.#makingRoom ?? Promise.resolve();
+    const room = before.then(() => this.#dropFor(bytes));
+    const settled: Promise<void> = room
+      .catch(() => {})
+      .then(() => {
+        if (this.#makingRoom === settled) this.#makingRoom = undefined;
+      });
+    this.#makingRoom = settled;
+    return room;
   }
 
   /**
    * The write that takes a record into custody. It has its room in the lane from now on, so it must
-   * be committed; it is numbered, can be read and wakes the sender when it is stored.
-   * @throws SluiceError OUTBOX_FULL when it does not fit in the lane's limit; nothing has changed.
+   * be committed; it is numbered, can be read and wakes the sender when it is stored. Over a limit
+   * a lane that drops takes a gap record in its place.
+   * @throws SluiceError OUTBOX_FULL when the lane refuses it; nothing has changed.
    */
   write(record: Uint8Array, sync: boolean): LaneWrite {
-    if (this.#waitingBytes + record.length > this.#limits.bytesMax) {
-      throw new SluiceError(
-        "OUTBOX_FULL",
-        `lane ${this.name} holds ${this.#waitingBytes} of ${this.#limits.bytesMax} bytes`,
-      );
+    const { whenFull } = this.#limits;
+    const reason = this.#fullReason(record.length);
+    // A lane that drops its oldest has made what room there was to make, see makeRoom.
+    const fits = whenFull === "drop_oldest" ? reason !== DROP_REASONS.large : reason === undefined;
+    if (fits || reason === undefined) return this.#records.messageWrite(record, sync);
+    if (whenFull !== "reject") {
+      this.#met(`lane ${this.name} drops its newest messages, ${reason}`);
+      return this.#records.gapWrite(reason, sync);
     }
-    this.#waitingBytes += record.length;
-    let number = 0;
-    return {
-      sync,
-      prepare: () => {
-        number = ++this.#given;
-        return [{ type: "put", key: recordKey(this.name, number), value: record }];
-      },
-      undo: () => {
-        this.#given = number - 1;
-        this.#waitingBytes -= record.length;
-      },
-      stored: () => this.#stored(number),
-    };
+    const fault = this.#full(reason);
+    this.#met(fault.message);
+    throw fault;
   }
 
-  /** The next records behind `seq`, as many as a frame takes; undefined when there are none. */
+  /**
+   * The next records behind `seq`, as many as a frame takes; undefined when there are none. A gap
+   * record that covers `seq` is cut to begin behind it.
+   */
   async readAfter(seq: number): Promise<Run | undefined> {
-    const from = Math.max(seq + 1 + this.#state.base, this.#first);
-    const records: Uint8Array[] = [];
-    let bytes = 0;
-    const range = { gte: recordKey(this.name, from), lt: recordKey(this.name, this.#last + 1) };
-    for await (const [, record] of this.#store.entries({
-      ...range,
-      limit: FRAME_LIMITS.recordsMax,
-    })) {
-      if (records.length > 0 && bytes + record.length > FRAME_LIMITS.bytesMax) break;
-      records.push(record);
+    const { base } = this.#state;
+    const from = Math.max(seq + 1 + base, this.#records.first);
+    const drops = this.#drops;
+    const records: RunRecord[] = [];
+    let [bytes, endOffset, next] = [0, 0, from];
+    const { recordsMax, bytesMax } = FRAME_LIMITS;
+    for (const it of await this.#records.read(from, recordsMax, bytesMax)) {
+      assert(it.first <= next, `record ${it.first} of lane ${this.name} follows ${next - 1}`);
+      const record = it.gap ? gapFrom(it.gap, next, base) : it.record;
+      if (records.length > 0 && bytes + record.length > bytesMax) break;
+      records.push({ first: next - base, last: it.last - base, record });
       bytes += record.length;
+      endOffset = this.#records.offsetBehind(it);
+      next = it.last + 1;
     }
     if (records.length === 0) return undefined;
-    const firstSeq = from - this.#state.base;
-    return { firstSeq, lastSeq: firstSeq + records.length - 1, bytes, records };
+    const run: ReadRun = {
+      firstSeq: from - base,
+      lastSeq: next - 1 - base,
+      bytes,
+      records,
+      endOffset,
+      drops,
+    };
+    return run;
   }
 
   /** The cloud now holds the `run` that follows the position: it becomes tail, and old tail goes. */
-  async cloudHolds(run: Pick<Run, "lastSeq" | "bytes">): Promise<void> {
-    assert(run.lastSeq <= this.lastSeq, `the cloud holds ${run.lastSeq} of ${this.lastSeq}`);
-    this.#tail.add({
-      end: run.lastSeq + this.#state.base,
-      count: run.lastSeq - this.position,
-      bytes: run.bytes,
+  cloudHolds(run: Run): Promise<void> {
+    return this.#exclusively(async () => {
+      assert(run.lastSeq <= this.lastSeq, `the cloud holds ${run.lastSeq} of ${this.lastSeq}`);
+      this.#departures.add(run.lastSeq - this.position, this.#clock());
+      this.#moveAhead(run.lastSeq, run.bytes);
+      const { endOffset, drops } = run as ReadRun;
+      if (drops === this.#drops) this.#frontOffset = endOffset;
+      else await this.#heldDropped(run);
+      await this.#trimTail();
     });
-    this.#waitingBytes -= run.bytes;
-    await this.#savePosition(run.lastSeq);
-    await this.trimTail();
   }
 
   /**
    * Moves the position to what the cloud says that it holds: ahead when an answer was lost, back
    * into the tail when the cloud forgot.
    */
-  async moveTo(seq: number): Promise<void> {
-    assert(seq <= this.lastSeq && seq >= this.firstSeq - 1, `${seq} is not in ${this.name}`);
-    if (seq > this.position) {
-      const bytes = await this.#bytesBetween(this.position, seq);
-      return this.cloudHolds({ lastSeq: seq, bytes });
-    }
-    const bytes = await this.#bytesBetween(seq, this.position);
-    this.#tail.takeBack(seq + this.#state.base, this.position - seq, bytes);
-    this.#waitingBytes += bytes;
-    return this.#savePosition(seq);
+  moveTo(seq: number): Promise<void> {
+    return this.#exclusively(async () => {
+      assert(seq <= this.lastSeq && seq >= this.firstSeq - 1, `${seq} is not in ${this.name}`);
+      const { base, position } = this.#state;
+      const [low, high] = [Math.min(seq, position) + base, Math.max(seq, position) + base];
+      const bytes = await this.#records.bytesBetween(low, high);
+      if (seq > position) this.#moveAhead(seq, bytes);
+      else this.#moveBack(seq, bytes);
+      await this.#lookAtFront();
+      await this.#trimTail();
+    });
   }
 
   /** Begins a new epoch in which what still waits is numbered from 1 (DESIGN: epoch). */
-  async beginEpoch(newerThan: number): Promise<void> {
-    this.#state.epoch = Math.max(this.#now(), this.#state.epoch + 1, newerThan + 1);
-    this.#state.base += this.#state.position;
-    this.#state.position = 0;
-    await this.#saveState(true);
+  beginEpoch(newerThan: number): Promise<void> {
+    return this.#exclusively(async () => {
+      const state = this.#state;
+      state.epoch = Math.max(Math.floor(this.#clock()), state.epoch + 1, newerThan + 1);
+      state.base += state.position;
+      state.position = 0;
+      await this.#records.saveState(true);
+    });
   }
 
-  /** A gap record took the place of `count` messages. */
+  /** Messages that the cloud lost beyond the tail, for which a gap record stands there. */
   async countDropped(count: number): Promise<void> {
-    this.#state.dropped += count;
-    await this.#saveState(false);
+    countDropped(this.#state, FORGOTTEN, count);
+    await this.#records.saveState(false);
   }
 
-  /** Deletes what the tail's limits no longer cover. */
-  async trimTail(): Promise<void> {
-    const end = this.#tail.dropOld();
-    if (end < this.#first) return;
-    this.#first = end + 1;
-    await this.#store.clear({ gte: recordKey(this.name, 0), lt: recordKey(this.name, end + 1) });
+  /** What time brings about: old tail is deleted, and what is too old dropped. */
+  async tidy(): Promise<void> {
+    await this.#exclusively(async () => {
+      await this.#trimTail();
+      if (this.position < this.lastSeq) await this.#lookAtFront();
+    });
+    const { ageSecondsMax } = this.#limits;
+    if (ageSecondsMax === undefined || this.#oldestAtMs === null) return;
+    const leastMs = this.#clock() - ageSecondsMax * 1_000;
+    if (this.#oldestAtMs >= leastMs) return;
+    await this.#dropOldest(DROP_REASONS.age, (record) => (recordTakenAtMs(record) ?? 0) >= leastMs);
+  }
+
+  /** The store was opened anew after a failure: what it refused may be there all the same. */
+  recover(): Promise<void> {
+    return this.#exclusively(async () => {
+      await this.#records.deleteRefused();
+      await this.#lookAtFront();
+    });
   }
 
   status(): LaneStatus {
+    const nowMs = this.#clock();
+    const { bytesMax, ageSecondsMax = null, whenFull } = this.#limits;
+    const waitingMessages = this.lastSeq - this.position;
+    const trouble = this.#trouble;
     return {
       lane: this.name,
       epoch: this.epoch,
       lastSeq: this.lastSeq,
       position: this.position,
-      waitingMessages: this.lastSeq - this.position,
+      waitingMessages,
       waitingBytes: this.#waitingBytes,
-      oldestWaitingAtMs: this.#oldestWaitingAtMs,
+      oldestWaitingAtMs: waitingMessages > 0 ? this.#oldestAtMs : null,
+      arrivingPerSecond: this.#arrivals.perSecond(nowMs),
+      leavingPerSecond: this.#departures.perSecond(nowMs),
       tailMessages: this.#tail.count,
       tailBytes: this.#tail.bytes,
-      bytesMax: this.#limits.bytesMax,
-      droppedMessages: this.#state.dropped,
+      bytesMax,
+      ageSecondsMax,
+      whenFull,
+      trouble: trouble && nowMs - trouble.atMs < TROUBLE_MS ? trouble.why : null,
+      dropped: { ...this.#state.dropped },
     };
   }
 
-  #stored(number: number): void {
-    assert(number === this.#last + 1, `record ${number} follows ${this.#last}`);
-    this.#last = number;
-    this.#oldestWaitingAtMs ??= this.#now();
+  /** Resolves when nothing is under way that nobody waits for. */
+  async close(): Promise<void> {
+    await this.#turn;
+    await this.#records.idle();
+  }
+
+  /** What waits, and what is about to. */
+  get #waitingBytes(): number {
+    return this.#records.bytesFrom(this.#frontOffset, this.position + this.#state.base);
+  }
+
+  /** Which limit `bytes` more would break; undefined: none. */
+  #fullReason(bytes: number): string | undefined {
+    const { bytesMax, diskFreeBytesMin } = this.#limits;
+    if (bytes > bytesMax) return DROP_REASONS.large;
+    if (this.#waitingBytes + bytes > bytesMax) return DROP_REASONS.bytes;
+    return this.#diskFreeBytes() < diskFreeBytesMin ? DROP_REASONS.disk : undefined;
+  }
+
+  #full(reason: string): SluiceError {
+    const { bytesMax, diskFreeBytesMin } = this.#limits;
+    const free = `the disk has ${this.#diskFreeBytes()} bytes free, ${diskFreeBytesMin} are to stay`;
+    const what =
+      reason === DROP_REASONS.disk ? free : `it holds ${this.#waitingBytes} of ${bytesMax} bytes`;
+    return new SluiceError("OUTBOX_FULL", `lane ${this.name} takes nothing more: ${what}`);
+  }
+
+  #met(why: string): void {
+    this.#trouble = { why, atMs: this.#clock() };
+  }
+
+  #grown(): void {
+    const nowMs = this.#clock();
+    if (this.lastSeq - this.position === 1) this.#oldestAtMs = nowMs;
+    this.#arrivals.add(1, nowMs);
     this.#onAppend();
   }
 
-  /** Reads through what is kept, once at the start: numbers, bytes. */
-  async #count(): Promise<void> {
-    const edge = this.#state.position + this.#state.base;
-    let first: number | undefined;
-    let [last, tailBytes, waitingBytes] = [edge, 0, 0];
-    for await (const [key, record] of this.#store.entries(allRecords(this.name))) {
-      const number = numberOfKey(key);
-      first ??= number;
-      last = number;
-      if (number <= edge) tailBytes += record.length;
-      else waitingBytes += record.length;
-    }
-    this.#first = first ?? edge + 1;
-    this.#last = last;
-    this.#given = Math.max(this.#given, last);
-    this.#waitingBytes = waitingBytes;
-    const count = edge - this.#first + 1;
-    if (count > 0) this.#tail.add({ end: edge, count, bytes: tailBytes });
-    await this.#readOldest();
-  }
-
-  async #bytesBetween(afterSeq: number, toSeq: number): Promise<number> {
-    const number = (seq: number) => recordKey(this.name, seq + this.#state.base);
-    let bytes = 0;
-    const range = { gte: number(afterSeq + 1), lt: number(toSeq + 1) };
-    for await (const [, record] of this.#store.entries(range)) bytes += record.length;
-    return bytes;
-  }
-
-  async #savePosition(seq: number): Promise<void> {
+  #moveAhead(seq: number, bytes: number): void {
+    const count = seq - this.position;
+    this.#tail.add({ end: seq + this.#state.base, count, bytes });
     this.#state.position = seq;
-    // A position that goes back in a power cut costs a DUP, not a message.
-    await this.#saveState(false);
-    await this.#readOldest();
+    this.#records.saveStateLater();
   }
 
-  async #readOldest(): Promise<void> {
-    const gte = recordKey(this.name, this.position + 1 + this.#state.base);
-    let oldestAtMs: number | null = null;
-    for await (const [, bytes] of this.#store.entries({
-      ...allRecords(this.name),
-      gte,
-      limit: 1,
-    })) {
-      const oldest = decodeRecord(bytes);
-      oldestAtMs = oldest.kind === "message" ? oldest.message.takenAtMs : this.#now();
+  #moveBack(seq: number, bytes: number): void {
+    this.#tail.takeBack(seq + this.#state.base, this.position - seq, bytes);
+    this.#state.position = seq;
+    this.#records.saveStateLater();
+  }
+
+  async #dropFor(bytes: number): Promise<void> {
+    const { bytesMax } = this.#limits;
+    for (let isAllStored = false; ; isAllStored = true) {
+      const reason = this.#fullReason(bytes);
+      // Of what is too long by itself nothing else need go.
+      if (reason === undefined || reason === DROP_REASONS.large) return;
+      const over = Math.max(bytes, this.#waitingBytes + bytes - bytesMax);
+      const wanted = over + bytesMax * ROOM_SHARE;
+      const freed = await this.#dropOldest(reason, (_, gathered) => gathered >= wanted);
+      if (freed >= over || isAllStored) return;
+      // What is on its way to the disk can be dropped once it is there.
+      await this.#records.stored();
     }
-    this.#oldestWaitingAtMs = oldestAtMs;
   }
 
-  /** An epoch must be synced: one that was forgotten would be fenced off by what it sent. */
-  async #saveState(sync: boolean): Promise<void> {
-    const value = encoder.encode(JSON.stringify(this.#state));
-    await this.#store.commit({
-      sync,
-      prepare: () => [{ type: "put", key: stateKey(this.name), value }],
+  /**
+   * Puts a gap record in the place of the oldest that wait, up to the first that may stay; resolves
+   * with the bytes that this made free.
+   */
+  #dropOldest(
+    reason: string,
+    mayStay: (record: Uint8Array, bytes: number) => boolean,
+  ): Promise<number> {
+    return this.#exclusively(async () => {
+      const offsetBehind = this.#records.offsetBehind.bind(this.#records);
+      const { recordsMax, bytesMax } = DROP_LIMITS;
+      let freed = 0;
+      for (let more = true; more; ) {
+        const front = await this.#records.read(this.#next, recordsMax, bytesMax);
+        const dropped = gatherOldest(front, {
+          reason,
+          offsetBehind,
+          mayStay: (record, bytes) => mayStay(record, freed + bytes),
+        });
+        if (!dropped) break;
+        await this.#records.replaceByGap(dropped);
+        this.#met(`lane ${this.name} drops its oldest messages, ${reason}`);
+        this.#drops += 1;
+        freed += dropped.bytes;
+        more = dropped.to === front.at(-1)?.last;
+      }
+      await this.#lookAtFront();
+      return freed;
     });
   }
-}
 
-const NUMBER_DIGITS = 16;
+  /** Of the run some messages had been dropped by the time that the cloud took them: they are not lost. */
+  async #heldDropped(run: Run): Promise<void> {
+    const { base } = this.#state;
+    const [last] = await this.#records.read(run.lastSeq + base, 1);
+    const { from, reason } = last?.gap ?? { from: Number.POSITIVE_INFINITY, reason: "" };
+    const held = run.records.filter((it) => it.last + base >= from && !decodeGapRecord(it.record));
+    if (held.length > 0) countDropped(this.#state, reason, -held.length);
+    await this.#lookAtFront();
+  }
 
-function recordKey(lane: string, number: number): string {
-  return `outbox!${lane}!${String(number).padStart(NUMBER_DIGITS, "0")}`;
-}
+  /** The stored number that is next for the cloud. */
+  get #next(): number {
+    return this.position + 1 + this.#state.base;
+  }
 
-function numberOfKey(key: string): number {
-  return Number(key.slice(-NUMBER_DIGITS));
-}
+  async #lookAtFront(): Promise<void> {
+    const { recordsMax, bytesMax } = FRONT_LIMITS;
+    const front = await this.#records.read(this.#next, recordsMax, bytesMax);
+    this.#frontOffset = front[0]?.offset ?? (await this.#records.offsetAt(this.#next));
+    const oldest = front.find(({ gap }) => gap === undefined);
+    this.#oldestAtMs = (oldest && recordTakenAtMs(oldest.record)) ?? null;
+  }
 
-function allRecords(lane: string): { gte: string; lt: string } {
-  return { gte: `outbox!${lane}!`, lt: `outbox!${lane}"` };
-}
+  /** Deletes what the tail's limits no longer cover. */
+  async #trimTail(): Promise<void> {
+    const before = this.#tail.bytes;
+    const end = this.#tail.dropOld();
+    if (end >= this.#records.first) await this.#records.deleteUpTo(end, before - this.#tail.bytes);
+  }
 
-function stateKey(lane: string): string {
-  return `outbox-state!${lane}`;
+  /** What is kept at the start: how much is tail, and what is at the front. */
+  async #measure(): Promise<void> {
+    const edge = this.position + this.#state.base;
+    const before = this.#records.first - 1;
+    const count = edge - before;
+    const bytes = count > 0 ? await this.#records.bytesBetween(before, edge) : 0;
+    if (count > 0) this.#tail.add({ end: edge, count, bytes });
+    await this.#lookAtFront();
+  }
+
+  #exclusively<T>(task: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(task);
+    this.#turn = done.then(
+      () => {},
+      () => {},
+    );
+    return done;
+  }
 }

@@ -214,13 +214,21 @@ const Uplink = v.strictObject({
   forward: v.optional(v.array(Forward), [{ filter: "#" }]),
 });
 
-const Lane = v.strictObject({ name, bytes_max: v.optional(whole(65_536, 2 ** 50), 1_073_741_824) });
+const Lane = v.strictObject({
+  name,
+  bytes_max: v.optional(whole(65_536, 2 ** 50), 1_073_741_824),
+  age_seconds_max: v.optional(whole(1, NEVER_SECONDS), NEVER_SECONDS),
+  disk_free_bytes_min: v.optional(whole(0, 2 ** 50), 67_108_864),
+  when_full: v.optional(oneOf("reject", "drop_oldest", "drop_newest"), "reject"),
+});
 
 const Outbox = v.strictObject({
   tail_seconds_max: v.optional(whole(0, 604_800), 600),
   tail_bytes_max: v.optional(whole(0, 2 ** 40), 67_108_864),
   lanes: v.optional(v.array(Lane), [{ name: "default" }]),
 });
+
+const Store = v.strictObject({ durability: v.optional(oneOf("fsync", "os"), "fsync") });
 
 const Ingest = v.strictObject({
   lease_seconds: v.optional(whole(2, 600), 5),
@@ -282,6 +290,7 @@ export const SettingsSchema = v.pipe(
     limits: v.optional(Limits, {}),
     status: v.optional(v.strictObject({ address: v.optional(hostPort, "127.0.0.1:9883") }), {}),
     uplink: v.optional(Uplink),
+    store: v.optional(Store, {}),
     outbox: v.optional(Outbox, {}),
     landing: v.optional(v.strictObject(redis)),
     cluster: v.optional(v.strictObject(redis)),

@@ -119,6 +119,19 @@ function fill(lane) {
   return cell;
 }
 
+/** How many, and why. */
+function dropped(reasons) {
+  const cell = element("td", undefined, "number");
+  const counts = Object.entries(reasons);
+  if (counts.length === 0) cell.textContent = "0";
+  for (const [reason, count] of counts) {
+    cell.append(element("div", whole(count) + " " + reason, "bad"));
+  }
+  return cell;
+}
+
+const rate = (perSecond) => whole(Math.round(perSecond));
+
 function outbox(lanes, now) {
   show("outbox-part", lanes !== undefined);
   rows("lanes", (lanes ?? []).map((lane) => [
@@ -127,9 +140,10 @@ function outbox(lanes, now) {
     element("td", bytes(lane.waitingBytes), "number"),
     fill(lane),
     element("td", lane.oldestWaitingAtMs === null ? "-" : age(now - lane.oldestWaitingAtMs), "number"),
+    element("td", rate(lane.arrivingPerSecond) + " / " + rate(lane.leavingPerSecond), "number"),
     element("td", whole(lane.position) + " of " + whole(lane.lastSeq), "number"),
     element("td", whole(lane.tailMessages) + ", " + bytes(lane.tailBytes), "number"),
-    element("td", whole(lane.droppedMessages), "number" + (lane.droppedMessages > 0 ? " bad" : "")),
+    dropped(lane.dropped),
   ]));
 }
 
@@ -209,7 +223,8 @@ export const PAGE_HTML = `<!doctype html>
 <thead><tr>
 <th scope="col">Lane</th><th scope="col" class="number">Waiting</th>
 <th scope="col" class="number">Bytes</th><th scope="col" class="number">Fill</th>
-<th scope="col" class="number">Oldest</th><th scope="col" class="number">Position</th>
+<th scope="col" class="number">Oldest</th><th scope="col" class="number">In / out a second</th>
+<th scope="col" class="number">Position</th>
 <th scope="col" class="number">Tail</th><th scope="col" class="number">Dropped</th>
 </tr></thead>
 <tbody id="lanes"></tbody>

@@ -215,6 +215,18 @@ export class Queue implements SessionQueue {
     if (this.#incoming.size > 0) await this.#store.clear(incomingOf(this.id));
   }
 
+  /** Deletes what a write that failed may have left: it would be taken for what a client was sent. */
+  async deleteRefused(): Promise<void> {
+    if (this.#closed) return;
+    const { lt } = entriesOf(this.id);
+    await this.#store.clear({ gte: entryKey(this.id, this.#stored + 1), lt });
+    for await (const [key] of this.#store.entries(incomingOf(this.id))) {
+      if (!this.#incoming.has(numbersOfKey(key).number)) {
+        await this.#store.clear({ gte: key, lt: `${key}!` });
+      }
+    }
+  }
+
   async #release(number: number): Promise<void> {
     const bytes = this.#knownSizeOf(number) ?? (await this.#sizeOf(number));
     if (bytes === undefined || bytes === RELEASED_ENTRY.length) return;

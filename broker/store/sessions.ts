@@ -137,6 +137,11 @@ export class Sessions implements SessionStore {
     return parts.length === 0 ? undefined : joined(parts, message.qos > 0);
   }
 
+  /** The store was opened anew after a failure: what it refused may be there all the same. */
+  async recover(): Promise<void> {
+    for (const queue of this.#queues.values()) await queue.deleteRefused();
+  }
+
   #queueParts(targets: readonly QueueTarget[], record: Uint8Array): WritePart[] {
     if (targets.length === 0) return [];
     const { queueMessagesMax: countMax, queueBytesMax: bytesMax } = this.#limits;

@@ -1,35 +1,37 @@
 // store: the gateway's LevelDB: one folder, one lock, keyspaces by prefix, synced group commit.
-// Path: mqtt → [store] → outbox. Touches: the data folder.
+// Path: mqtt → [store] → outbox. Touches: the data folder, through the database.
 //
-// Keyspaces: `session!`, `queue!`, `incoming!` and `retained!` (see sessions.ts), `outbox!` and
-// `outbox-state!` (see the outbox's lane.ts), and a cursor each under its own name.
+// Keyspaces: `session!`, `queue!`, `incoming!` and `retained!` (see sessions.ts), `lane!` and
+// `lane-state!` (see the outbox's stored-record.ts), and a cursor each under its own name.
 
-import { mkdirSync, readFileSync, statSync } from "node:fs";
-import { join } from "node:path";
-import { ClassicLevel } from "classic-level";
-import { reasonOf, SluiceError } from "#contract/errors";
+import type { Log } from "#runtime/log";
+import { Metrics } from "#runtime/metrics";
 import { type Cursor, cursorIn } from "./cursor.ts";
+import { Database, type Piece, type Range } from "./database.ts";
 import { eitherOrBoth, GroupCommit, type Operation, type Write } from "./group-commit.ts";
 import { type QueueLimits, Sessions } from "./sessions.ts";
 
-export interface Range {
-  /** Keys from this one on … */
-  readonly gte: string;
-  /** … up to but without this one. */
-  readonly lt: string;
-  readonly limit?: number;
+export interface StoreOptions {
+  /** What a synced write survives: a power cut, or the end of this process alone. */
+  readonly durability?: "fsync" | "os";
+  readonly log?: Log;
+  readonly metrics?: Metrics;
 }
 
-type Database = ClassicLevel<string, Uint8Array>;
+/** What is written, and how long that took. */
+type Counts = ReturnType<typeof countsIn>;
 
 /** LevelDB behind the few verbs that Sluice needs. */
 export class Store {
   readonly #database: Database;
   readonly #commits: GroupCommit;
-  #fault: string | undefined;
+  readonly #isSynced: boolean;
+  readonly #count: Counts;
 
-  private constructor(database: Database) {
+  private constructor(database: Database, { durability, metrics }: StoreOptions) {
     this.#database = database;
+    this.#isSynced = durability !== "os";
+    this.#count = countsIn(metrics ?? new Metrics());
     this.#commits = new GroupCommit((operations, sync) => this.#write(operations, sync));
   }
 
@@ -37,29 +39,31 @@ export class Store {
    * Opens, and makes if need be, `<data>/store`.
    * @throws SluiceError DATA_HELD naming the process that holds it, or STORE_FAILED.
    */
-  static async open(data: string): Promise<Store> {
-    const folder = join(data, "store");
-    try {
-      mkdirSync(folder, { recursive: true, mode: 0o750 });
-      const database: Database = new ClassicLevel(folder, {
-        keyEncoding: "utf8",
-        valueEncoding: "view",
-      });
-      await database.open();
-      return new Store(database);
-    } catch (cause) {
-      throw openFailure(folder, cause);
-    }
+  static async open(data: string, options: StoreOptions = {}): Promise<Store> {
+    const { log } = options;
+    const tell = (fault: string | undefined) => {
+      if (fault === undefined) log?.info("the store takes writes again");
+      else log?.error({ why: fault }, "nothing can be stored, so nothing is acknowledged");
+    };
+    return new Store(await Database.open(data, tell), options);
   }
 
-  /** Why nothing could be written the last time; undefined when it could. */
+  /** Why nothing can be written; undefined when it can. */
   get fault(): string | undefined {
-    return this.#fault;
+    return this.#database.fault;
   }
 
   /** How long the write under way has taken up to now; a disk that hangs shows here. */
   get busyMs(): number {
     return this.#commits.busyMs;
+  }
+
+  /**
+   * `listener` runs when LevelDB was opened anew after a failure, before anything else is written:
+   * what was refused may be there all the same.
+   */
+  onReopened(listener: () => Promise<void>): void {
+    this.#database.onReopened(listener);
   }
 
   /** A text under `key` that is kept over restarts. */
@@ -92,22 +96,28 @@ export class Store {
     this.#commits.later(write);
   }
 
-  async get(key: string): Promise<Uint8Array | undefined> {
-    return guarded("read", () => this.#database.get(key));
+  get(key: string): Promise<Uint8Array | undefined> {
+    return this.#database.get(key);
+  }
+
+  /** A piece of what is kept, at once. @throws SluiceError STORE_FAILED. */
+  read(piece: Piece): Promise<[string, Uint8Array][]> {
+    return this.#database.read(piece);
   }
 
   /** @throws SluiceError STORE_FAILED on the way. */
-  async *entries(range: Range): AsyncIterable<[string, Uint8Array]> {
-    try {
-      yield* this.#database.iterator(range);
-    } catch (cause) {
-      throw failure("read", cause);
-    }
+  entries(range: Range): AsyncIterable<[string, Uint8Array]> {
+    return this.#database.entries(range);
   }
 
   /** Deletes all keys in the range. */
-  async clear(range: Range): Promise<void> {
-    await guarded("delete", () => this.#database.clear(range));
+  clear(range: Range): Promise<void> {
+    return this.#database.clear(range);
+  }
+
+  /** Gives the space of what was deleted in the range back to the file system. */
+  compact(range: Range): Promise<void> {
+    return this.#database.compact(range);
   }
 
   async close(): Promise<void> {
@@ -116,53 +126,19 @@ export class Store {
   }
 
   async #write(operations: Operation[], sync: boolean): Promise<void> {
-    try {
-      await guarded("write", () => this.#database.batch(operations, { sync }));
-      this.#fault = undefined;
-    } catch (fault) {
-      this.#fault = reasonOf(fault);
-      throw fault;
-    }
+    const sinceMs = performance.now();
+    await this.#database.write(operations, sync && this.#isSynced);
+    this.#count.batches.add();
+    this.#count.operations.add(operations.length);
+    this.#count.seconds.add((performance.now() - sinceMs) / 1_000);
   }
 }
 
-async function guarded<T>(verb: string, run: () => Promise<T>): Promise<T> {
-  try {
-    return await run();
-  } catch (cause) {
-    throw failure(verb, cause);
-  }
-}
-
-function failure(verb: string, cause: unknown): SluiceError {
-  return new SluiceError("STORE_FAILED", `LevelDB cannot ${verb}: ${reasonOf(cause)}`, { cause });
-}
-
-function openFailure(folder: string, cause: unknown): SluiceError {
-  const deeper = cause instanceof Error && cause.cause ? cause.cause : cause;
-  if ((deeper as { code?: string }).code === "LEVEL_LOCKED") {
-    const holder = lockHolder(join(folder, "LOCK"));
-    return new SluiceError(
-      "DATA_HELD",
-      `data folder ${folder} is held by ${holder}: stop it, or give this broker another data folder`,
-      { cause },
-    );
-  }
-  const message = `data folder ${folder} cannot be opened: ${reasonOf(deeper)}`;
-  return new SluiceError("STORE_FAILED", message, { cause });
-}
-
-/** Names the process that holds a POSIX lock on `file`, from /proc/locks (proc(5)). */
-function lockHolder(file: string): string {
-  try {
-    const inode = statSync(file).ino;
-    const line = readFileSync("/proc/locks", "utf8")
-      .split("\n")
-      .find((text) => text.includes(`:${inode} `));
-    const pid = Number(line?.trim().split(/\s+/)[4]);
-    if (pid === process.pid) return "this process";
-    return `process ${pid} (${readFileSync(`/proc/${pid}/comm`, "utf8").trim()})`;
-  } catch {
-    return "another process";
-  }
+function countsIn(metrics: Metrics) {
+  const tally = (name: string, help: string) => metrics.tally(`sluice_store_${name}_total`, help);
+  return {
+    batches: tally("batches", "Batches written: commits of all that came meanwhile."),
+    operations: tally("operations", "Keys written or deleted by them."),
+    seconds: tally("write_seconds", "How long they took together."),
+  };
 }

@@ -14,11 +14,18 @@ const RETRY_MS_LEAST = 100;
 const RETRY_MS_MOST = 30_000;
 const STOP_REASON = "stopped on request";
 
+/** A record with its place in the lane; `first` < `last` for a gap record alone. */
+interface RunRecord {
+  readonly first: number;
+  readonly last: number;
+  readonly record: Uint8Array;
+}
+
 interface Run {
   readonly firstSeq: number;
   readonly lastSeq: number;
   readonly bytes: number;
-  readonly records: readonly Uint8Array[];
+  readonly records: readonly RunRecord[];
 }
 
 /** What the sender needs of a lane of the outbox. */
@@ -30,7 +37,7 @@ export interface SendLane {
   readonly lastSeq: number;
   onAppend(listener: () => void): void;
   readAfter(seq: number): Promise<Run | undefined>;
-  cloudHolds(run: Pick<Run, "lastSeq" | "bytes">): Promise<void>;
+  cloudHolds(run: Run): Promise<void>;
   moveTo(seq: number): Promise<void>;
   beginEpoch(newerThan: number): Promise<void>;
   countDropped(count: number): Promise<void>;
@@ -257,11 +264,10 @@ export class Sender {
  */
 function withoutExpired(run: Run, nowMs: number): { records: Uint8Array[]; expired: number } {
   let expired = 0;
-  const records = run.records.map((record, index) => {
+  const records = run.records.map(({ first, last, record }) => {
     if (!isExpired(recordExpiresAtMs(record), nowMs)) return record;
     expired += 1;
-    const seq = run.firstSeq + index;
-    return encodeGap({ from: seq, to: seq, count: 1, reason: GAP_REASON_EXPIRED });
+    return encodeGap({ from: first, to: last, count: 1, reason: GAP_REASON_EXPIRED });
   });
   return { records, expired };
 }

@@ -44,14 +44,15 @@ async function publishUntilKilled(t: TestContext, place: Place, round: number): 
 async function heldBy(place: Place): Promise<Set<string>> {
   const store = await Store.open(join(place.folder, "data"));
   const limits = { bytesMax: 1e9, tailBytesMax: 1e9, tailSecondsMax: 600 };
-  const lane = await Lane.open("default", store, limits);
+  const more = { diskFreeBytesMin: 0, whenFull: "reject" } as const;
+  const lane = await Lane.open("default", { store, limits: { ...limits, ...more } });
   const held = new Set<string>();
   for (let seq = 0; seq < lane.lastSeq; ) {
     const run = await lane.readAfter(seq);
     assert(run, `sequence ${seq + 1} is missing`);
-    for (const bytes of run.records) {
-      const record = decodeRecord(bytes);
-      if (record.kind === "message") held.add(new TextDecoder().decode(record.message.payload));
+    for (const { record } of run.records) {
+      const decoded = decodeRecord(record);
+      if (decoded.kind === "message") held.add(new TextDecoder().decode(decoded.message.payload));
     }
     seq = run.lastSeq;
   }

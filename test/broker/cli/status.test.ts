@@ -27,7 +27,12 @@ const lane: LaneStatus = {
   tailMessages: 600,
   tailBytes: 65_536,
   bytesMax: 1_073_741_824,
-  droppedMessages: 0,
+  arrivingPerSecond: 10.4,
+  leavingPerSecond: 1_250,
+  ageSecondsMax: null,
+  whenFull: "reject",
+  trouble: null,
+  dropped: {},
 };
 
 const gateway: StatusDocument = {
@@ -62,7 +67,7 @@ const troubled: StatusDocument = {
       waitingMessages: 0,
       waitingBytes: 0,
       oldestWaitingAtMs: null,
-      droppedMessages: 88,
+      dropped: { "over bytes_max": 86, "over age_seconds_max": 2 },
     },
   ],
   uplink: {
@@ -97,7 +102,7 @@ test("reads in a few lines when all is well", () => {
   gateway  Sluice 1.2.3, up 3d 0h, 12 connections
   uplink   online for 1m 0s
            cloud.example.com:6380, 119,190 messages sent, 1 command received, 0 rewinds
-  outbox   default: 1,204 waiting, 1.2 MiB of 1.0 GiB (0.1%), oldest 3m 12s
+  outbox   default: 1,204 waiting, 1.2 MiB of 1.0 GiB (0.1%), oldest 3m 12s, 1,250 leave a second
   lost     nothing
 `,
   );
@@ -112,9 +117,10 @@ test("says first what is wrong, and what was lost", () => {
            outbox is full
   uplink   waiting for 1m 0s: connect ECONNREFUSED 10.0.0.1:6380
            cloud.example.com:6380, 119,190 messages sent, 1 command received, 0 rewinds
-  outbox   default: 1,204 waiting, 1.2 MiB of 1.0 GiB (0.1%), oldest 3m 12s
+  outbox   default: 1,204 waiting, 1.2 MiB of 1.0 GiB (0.1%), oldest 3m 12s, 1,250 leave a second
            alarms: 0 waiting, 0 B of 1.0 GiB (0.0%)
-  lost     88 messages of lane alarms, for which gap records stand
+  lost     86 messages of lane alarms, over bytes_max: gap records stand for them
+           2 messages of lane alarms, over age_seconds_max: gap records stand for them
 `,
   );
 });
@@ -149,9 +155,11 @@ test("shows the lanes as a table", () => {
   assert.deepEqual(
     lines.map((line) => line.split(/\s{2,}/).join("|")),
     [
-      "lane|waiting|bytes|oldest|limit|filled|last|position|tail|dropped",
-      "default|1,204|1.2 MiB|3m 12s|1.0 GiB|0.1%|120,394|119,190|600 (64.0 KiB)|0",
-      "alarms|0|0 B|-|1.0 GiB|0.0%|120,394|119,190|600 (64.0 KiB)|88",
+      "lane|waiting|bytes|oldest|in/s|out/s|limit|filled|full|last|position|tail|dropped",
+      "default|1,204|1.2 MiB|3m 12s|10|1,250|1.0 GiB|0.1%|reject|120,394|119,190|600 (64.0 KiB)|0",
+      "alarms|0|0 B|-|10|1,250|1.0 GiB|0.0%|reject|120,394|119,190|600 (64.0 KiB)|88",
+      "alarms: 86 messages dropped: over bytes_max",
+      "alarms: 2 messages dropped: over age_seconds_max",
       "",
     ],
   );

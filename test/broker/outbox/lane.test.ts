@@ -1,31 +1,46 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { decodeRecord, encodeMessage } from "#contract/message";
-import { Lane } from "../../../broker/outbox/lane.ts";
+import { Lane, type LaneLimits, type LaneOptions, type Run } from "../../../broker/outbox/lane.ts";
+import type { LaneStore } from "../../../broker/outbox/lane-records.ts";
 import { Store } from "../../../broker/store/store.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { Disk } from "../store/disk.ts";
+import { append } from "./append.ts";
 
-const LIMITS = { bytesMax: 100_000, tailBytesMax: 1_000, tailSecondsMax: 600 };
+const LIMITS: LaneLimits = {
+  bytesMax: 100_000,
+  tailBytesMax: 1_000,
+  tailSecondsMax: 600,
+  diskFreeBytesMin: 0,
+  whenFull: "reject",
+};
 
 function record(text: string): Uint8Array {
   const payload = new TextEncoder().encode(text);
   return encodeMessage({ topic: "t", payload, qos: 1, retain: false, takenAtMs: 1_000 });
 }
 
-function textOf(bytes: Uint8Array): string {
-  const decoded = decodeRecord(bytes);
+/** What the record at that place of a run says. */
+function textOf(run: Run | undefined, place: number): string {
+  const decoded = decodeRecord(run?.records[place]?.record ?? new Uint8Array());
   return decoded.kind === "message" ? new TextDecoder().decode(decoded.message.payload) : "gap";
 }
 
-async function openLane(t: TestContext, limits: Partial<typeof LIMITS> = {}) {
+async function openLane(
+  t: TestContext,
+  limits: Partial<LaneLimits> = {},
+  options: Partial<LaneOptions> = {},
+) {
   const folder = temporaryFolder(t);
   let store = await Store.open(folder);
   t.after(() => store.close());
-  const open = () => Lane.open("default", store, { ...LIMITS, ...limits });
+  const open = () => Lane.open("default", { store, limits: { ...LIMITS, ...limits }, ...options });
   return {
     lane: await open(),
-    store,
+    get store() {
+      return store;
+    },
     async reopened(): Promise<Lane> {
       await store.close();
       store = await Store.open(folder);
@@ -34,44 +49,51 @@ async function openLane(t: TestContext, limits: Partial<typeof LIMITS> = {}) {
   };
 }
 
-async function fill(lane: Lane, from: number, to: number): Promise<void> {
+/** Appends the messages m<from> to m<to>, all at once. */
+async function fill(
+  store: Pick<LaneStore, "commit">,
+  lane: Lane,
+  from: number,
+  to: number,
+): Promise<void> {
   const numbers = Array.from({ length: to - from + 1 }, (_, index) => from + index);
-  await Promise.all(numbers.map((number) => lane.append(record(`m${number}`), true)));
+  await Promise.all(numbers.map((number) => append(store, lane, record(`m${number}`))));
 }
 
 test("numbers records from 1 without a hole, and reads them in that order", async (t) => {
-  const { lane } = await openLane(t);
-  await fill(lane, 1, 600);
+  const { lane, store } = await openLane(t);
+  await fill(store, lane, 1, 600);
   const run = await lane.readAfter(0);
   assert.equal(run?.firstSeq, 1);
   assert.equal(run?.lastSeq, 256, "as many as a frame takes");
-  assert.equal(textOf(run?.records[255] ?? new Uint8Array()), "m256");
+  assert.equal(textOf(run, 255), "m256");
   assert.equal((await lane.readAfter(599))?.lastSeq, 600);
   assert.equal(await lane.readAfter(600), undefined);
 });
 
 test("keeps what waits, its numbers and its epoch over a restart", async (t) => {
-  const { lane, reopened } = await openLane(t);
-  await fill(lane, 1, 10);
+  const opened = await openLane(t);
+  const { lane } = opened;
+  await fill(opened.store, lane, 1, 10);
   await lane.moveTo(4);
-  const after = await reopened();
+  const after = await opened.reopened();
   assert.equal(after.epoch, lane.epoch);
   assert.equal(after.position, 4);
   assert.deepEqual(after.status().waitingMessages, 6);
   assert.equal(after.status().waitingBytes, lane.status().waitingBytes);
-  await after.append(record("m11"), true);
+  await append(opened.store, after, record("m11"));
   assert.equal(after.lastSeq, 11);
 });
 
 test("refuses an append over the lane's limit, and takes it again once the cloud has taken some", async (t) => {
-  const { lane } = await openLane(t, { bytesMax: record("m1").length * 2 });
-  await fill(lane, 1, 2);
-  await assert.rejects(lane.append(record("m3"), true), {
+  const { lane, store } = await openLane(t, { bytesMax: record("m1").length * 2 });
+  await fill(store, lane, 1, 2);
+  await assert.rejects(append(store, lane, record("m3")), {
     code: "OUTBOX_FULL",
     message: /lane default/,
   });
   await lane.moveTo(1);
-  await lane.append(record("m3"), true);
+  await append(store, lane, record("m3"));
   assert.equal(lane.lastSeq, 3);
 });
 
@@ -86,38 +108,39 @@ test("refuses at once what would not fit beside writes that are not stored yet",
 
 test("gives a number and its room to another when the store refuses the write", async () => {
   const disk = new Disk();
-  const lane = await Lane.open("default", disk, { ...LIMITS, bytesMax: record("m1").length * 2 });
+  const limits = { ...LIMITS, bytesMax: record("m1").length * 2 };
+  const lane = await Lane.open("default", { store: disk, limits });
   const woken: number[] = [];
   lane.onAppend(() => woken.push(lane.lastSeq));
   disk.fault = new Error("disk full");
-  await assert.rejects(fill(lane, 1, 2), /disk full/);
+  await assert.rejects(fill(disk, lane, 1, 2), /disk full/);
   assert.deepEqual([lane.lastSeq, lane.status().waitingBytes, woken], [0, 0, []]);
   disk.fault = undefined;
-  await fill(lane, 1, 2);
+  await fill(disk, lane, 1, 2);
   assert.deepEqual([lane.lastSeq, woken], [2, [1, 2]]);
 });
 
 test("keeps a tail of what the cloud took, up to its limit in bytes", async (t) => {
-  const { lane } = await openLane(t, { tailBytesMax: record("m10").length * 25 });
-  await fill(lane, 10, 109);
+  const { lane, store } = await openLane(t, { tailBytesMax: record("m10").length * 25 });
+  await fill(store, lane, 10, 109);
   for (let seq = 10; seq <= 100; seq += 10) await lane.moveTo(seq);
   assert.equal(lane.firstSeq, 81);
   assert.equal(lane.status().tailMessages, 20);
   await lane.moveTo(85);
-  assert.equal(textOf((await lane.readAfter(85))?.records[0] ?? new Uint8Array()), "m95");
+  assert.equal(textOf(await lane.readAfter(85), 0), "m95");
   assert.deepEqual([lane.status().waitingMessages, lane.status().tailMessages], [15, 5]);
 });
 
 test("gives the numbers of a new epoch from 1, to what still waits only", async (t) => {
-  const { lane, reopened } = await openLane(t);
-  await fill(lane, 1, 10);
+  const { lane, store, reopened } = await openLane(t);
+  await fill(store, lane, 1, 10);
   await lane.moveTo(7);
   const before = lane.epoch;
   await lane.beginEpoch(before + 5);
   assert.ok(lane.epoch > before + 5);
   const after = await reopened();
   assert.deepEqual([after.epoch, after.position, after.lastSeq], [lane.epoch, 0, 3]);
-  assert.equal(textOf((await after.readAfter(0))?.records[0] ?? new Uint8Array()), "m8");
+  assert.equal(textOf(await after.readAfter(0), 0), "m8");
 });
 
 test("an epoch is synced before anything can be sent in it", async (t) => {
@@ -126,30 +149,32 @@ test("an epoch is synced before anything can be sent in it", async (t) => {
   const synced: string[] = [];
   const watched = {
     get: store.get.bind(store),
-    entries: store.entries.bind(store),
+    read: store.read.bind(store),
+    later: store.later.bind(store),
+    compact: store.compact.bind(store),
     clear: store.clear.bind(store),
     commit: (write: Parameters<Store["commit"]>[0]) => {
       if (write.sync) for (const { key } of write.prepare()) synced.push(key);
       return store.commit(write);
     },
   };
-  const lane = await Lane.open("default", watched, LIMITS);
-  assert.deepEqual(synced, ["outbox-state!default"]);
+  const lane = await Lane.open("default", { store: watched, limits: LIMITS });
+  assert.deepEqual(synced, ["lane-state!default"]);
   await lane.beginEpoch(lane.epoch);
-  assert.deepEqual(synced, ["outbox-state!default", "outbox-state!default"]);
+  assert.deepEqual(synced, ["lane-state!default", "lane-state!default"]);
 });
 
 test("keeps the count of what gap records stand for", async (t) => {
   const { lane, reopened } = await openLane(t);
   await lane.countDropped(7);
   await lane.countDropped(5);
-  assert.equal((await reopened()).status().droppedMessages, 12);
+  assert.deepEqual((await reopened()).status().dropped, { "forgotten by the cloud": 12 });
 });
 
 test("tells how old the oldest waiting message is", async (t) => {
-  const { lane } = await openLane(t);
+  const { lane, store } = await openLane(t);
   assert.equal(lane.status().oldestWaitingAtMs, null);
-  await fill(lane, 1, 3);
+  await fill(store, lane, 1, 3);
   await lane.moveTo(2);
   assert.equal(lane.status().oldestWaitingAtMs, 1_000, "from the record itself");
   await lane.moveTo(3);

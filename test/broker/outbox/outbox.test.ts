@@ -13,10 +13,13 @@ const FORWARDS = [
 const SETTINGS = {
   tail_seconds_max: 600,
   tail_bytes_max: 1_000,
-  lanes: [
-    { name: "alarms", bytes_max: 100_000 },
-    { name: "default", bytes_max: 100_000 },
-  ],
+  lanes: ["alarms", "default"].map((name) => ({
+    name,
+    bytes_max: 100_000,
+    age_seconds_max: 0xffff_ffff,
+    disk_free_bytes_min: 0,
+    when_full: "reject" as const,
+  })),
 };
 
 function messageOn(topic: string, qos: Message["qos"]): Message {
@@ -24,8 +27,9 @@ function messageOn(topic: string, qos: Message["qos"]): Message {
 }
 
 test("the first rule that matches decides the lane, and whether QoS 0 goes up", async (t) => {
-  const store = await Store.open(temporaryFolder(t));
-  const outbox = await Outbox.open(store, SETTINGS, FORWARDS);
+  const folder = temporaryFolder(t);
+  const store = await Store.open(folder);
+  const outbox = await Outbox.open({ store, settings: SETTINGS, forwards: FORWARDS, folder });
   t.after(async () => {
     await outbox.close();
     await store.close();
@@ -47,8 +51,9 @@ test("the first rule that matches decides the lane, and whether QoS 0 goes up", 
 });
 
 test("a message that no rule forwards has nothing to write, at once", async (t) => {
-  const store = await Store.open(temporaryFolder(t));
-  const outbox = await Outbox.open(store, SETTINGS, FORWARDS);
+  const folder = temporaryFolder(t);
+  const store = await Store.open(folder);
+  const outbox = await Outbox.open({ store, settings: SETTINGS, forwards: FORWARDS, folder });
   t.after(async () => {
     await outbox.close();
     await store.close();

@@ -39,7 +39,9 @@ test("fills a file of one line up with defaults", () => {
   assert.equal(settings.data, "/var/lib/sluice");
   assert.deepEqual(settings.status, { address: "127.0.0.1:9883" });
   assert.equal(settings.listeners[0]?.address, "127.0.0.1:1883");
-  assert.deepEqual(settings.outbox.lanes, [{ name: "default", bytes_max: 1_073_741_824 }]);
+  const [lane] = settings.outbox.lanes;
+  assert.deepEqual([lane?.name, lane?.bytes_max, lane?.when_full], ["default", 2 ** 30, "reject"]);
+  assert.equal(settings.store.durability, "fsync");
   assert.equal(settings.uplink, undefined);
 });
 

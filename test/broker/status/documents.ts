@@ -14,7 +14,12 @@ export const LANE: LaneStatus = {
   tailMessages: 600,
   tailBytes: 65_536,
   bytesMax: 1_073_741_824,
-  droppedMessages: 0,
+  arrivingPerSecond: 10,
+  leavingPerSecond: 0,
+  ageSecondsMax: null,
+  whenFull: "reject",
+  trouble: null,
+  dropped: {},
 };
 
 /** A gateway that does all that it is there for. */

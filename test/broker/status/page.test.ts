@@ -69,11 +69,11 @@ test("shows what is wrong and what was lost, as text and never as markup", {
     name: "<b>gw</b>",
     ready: false,
     reasons: ["outbox is full", "<img src=x onerror=document.title='owned'>"],
-    outbox: [{ ...LANE, lane: "<script>alert(1)</script>", droppedMessages: 88 }],
+    outbox: [{ ...LANE, lane: "<script>alert(1)</script>", dropped: { "over bytes_max": 88 } }],
   });
   assert.match(text, /&lt;b&gt;gw&lt;\/b&gt; \| not ready/);
   assert.match(text, /What is wrong \| outbox is full \| &lt;img src=x onerror=/);
-  assert.match(text, /&lt;script&gt;alert\(1\)&lt;\/script&gt; \|.* \| 88 \|/);
+  assert.match(text, /&lt;script&gt;alert\(1\)&lt;\/script&gt; \|.* \| 88 over bytes_max \|/);
   assert.doesNotMatch(text, /^owned/);
 });
 

@@ -42,6 +42,15 @@ export class Disk implements QueueStore {
     yield* found.slice(0, range.limit);
   }
 
+  async read(range: KeyRange & { limit?: number; reverse?: boolean }) {
+    const { reverse, limit, ...keys } = range;
+    const all: [string, Uint8Array][] = [];
+    for await (const entry of this.entries(keys)) all.push(entry);
+    return (reverse ? all.reverse() : all).slice(0, limit);
+  }
+
+  async compact(): Promise<void> {}
+
   async clear({ gte, lt }: KeyRange): Promise<void> {
     this.clears += 1;
     for (const key of [...this.kept.keys()]) if (key >= gte && key < lt) this.kept.delete(key);

@@ -16,9 +16,16 @@ import { Sender } from "../../../broker/uplink/sender.ts";
 import { type RedisServer, startRedis } from "../../support/redis-server.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { waitFor } from "../../support/wait-for.ts";
+import { append } from "../outbox/append.ts";
 
 const GATEWAY = "gw-001";
-const LIMITS: LaneLimits = { bytesMax: 1e6, tailBytesMax: 1e6, tailSecondsMax: 600 };
+const LIMITS: LaneLimits = {
+  bytesMax: 1e6,
+  tailBytesMax: 1e6,
+  tailSecondsMax: 600,
+  diskFreeBytesMin: 0,
+  whenFull: "reject",
+};
 const log = createLog({ level: "error", process: "test" });
 
 function uplinkSettings(url: string): UplinkSettings {
@@ -36,7 +43,7 @@ async function startSender(
 ) {
   const metrics = new Metrics();
   const store = await Store.open(temporaryFolder(t));
-  const lane = await Lane.open("default", store, limits);
+  const lane = await Lane.open("default", { store, limits });
   const run = () => {
     const sender = new Sender({
       lanes: [lane],
@@ -59,17 +66,17 @@ async function startSender(
     await current.stopped();
     await store.close();
   });
-  const append = (from: number, to: number, extras: Partial<Message> = {}) =>
+  const appendAll = (from: number, to: number, extras: Partial<Message> = {}) =>
     Promise.all(
       Array.from({ length: to - from + 1 }, (_, index) => {
         const payload = new TextEncoder().encode(String(from + index));
         const message = { topic: "t", payload, qos: 1, retain: false, takenAtMs: 1 } as const;
-        return lane.append(encodeMessage({ ...message, ...extras }), true);
+        return append(store, lane, encodeMessage({ ...message, ...extras }));
       }),
     );
   return {
     lane,
-    append,
+    append: appendAll,
     metrics,
     get sender() {
       return current.sender;
@@ -145,7 +152,7 @@ test("puts a gap record in place of what the landing forgot beyond the tail", as
     "1..100 the cloud forgot more than the tail holds",
     ...numbers(101, 110),
   ]);
-  assert.equal(lane.status().droppedMessages, 100, "and the operator sees it");
+  assert.equal(lane.status().dropped["forgotten by the cloud"], 100, "and the operator sees it");
 });
 
 test("covers what expired while it waited by a gap record, and counts it apart", async (t) => {
@@ -161,7 +168,7 @@ test("covers what expired while it waited by a gap record, and counts it apart",
   assert.deepEqual(await landed(redis), ["1", "2..2 expired", "3..3 expired", "4"]);
   assert.equal(metrics.total("sluice_uplink_expired_total"), 2);
   assert.equal(metrics.total("sluice_uplink_messages_total"), 2);
-  assert.equal(lane.status().droppedMessages, 0, "it is no loss by a limit");
+  assert.deepEqual(lane.status().dropped, {}, "it is no loss by a limit");
   assert.deepEqual(await lane.readAfter(0), before, "the lane keeps what it had");
 });
 
