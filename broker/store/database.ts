@@ -86,7 +86,7 @@ export class Database {
 
   /** All of it, or nothing. A batch that is refused may be there all the same once it is opened anew. */
   async write(operations: Operation[], sync: boolean): Promise<void> {
-    if (this.#mode !== "open") throw failure("write", this.#fault ?? "it is closed");
+    if (this.#mode !== "open") throw new SluiceError("STORE_FAILED", this.#fault ?? "it is closed");
     await this.#changing("write", () => this.#level.batch(operations, { sync }));
   }
 
