@@ -5,7 +5,7 @@ import assert from "node:assert";
 import { randomUUID } from "node:crypto";
 import { SluiceError } from "#contract/errors";
 import { FRAME_LIMITS } from "#contract/frame";
-import { decodeGapRecord, recordTakenAtMs } from "#contract/message";
+import { decodeGapRecord, encodeGap, recordTakenAtMs } from "#contract/message";
 import type { LaneStatus } from "#contract/status";
 import { steadyNowMs } from "#runtime/clock";
 import { gatherOldest } from "./drop-oldest.ts";
@@ -59,6 +59,9 @@ export const DROP_REASONS = {
   disk: "under disk_free_bytes_min",
 } as const;
 
+/** The reason of gap records for what was not promised, see unsynced(). */
+const UNSYNCED = "not synced when the power failed";
+
 /** The reason in the count of what the cloud lost beyond the tail. */
 const FORGOTTEN = "forgotten by the cloud";
 
@@ -70,6 +73,15 @@ const TROUBLE_MS = 10_000;
 const DROP_LIMITS = { recordsMax: 1_024, bytesMax: 4 * 1024 * 1024 } as const;
 /** Gaps at the front that are looked over for the oldest message. */
 const FRONT_LIMITS = { recordsMax: 8, bytesMax: 1_024 } as const;
+
+/**
+ * The gap where records are missing that were never promised: QoS 0 is not synced by itself, and a
+ * power cut may take the unsynced end of one of LevelDB's logs while the next one is there.
+ */
+function unsynced(first: number, last: number): RunRecord {
+  const gap = { from: first, to: last, count: last - first + 1, reason: UNSYNCED };
+  return { first, last, record: encodeGap(gap) };
+}
 
 /** A run with what it takes to move the position over it without reading again. */
 interface ReadRun extends Run {
@@ -210,10 +222,10 @@ export class Lane {
     let [bytes, endOffset, next] = [0, 0, from];
     const { recordsMax, bytesMax } = FRAME_LIMITS;
     for (const it of await this.#records.read(from, recordsMax, bytesMax)) {
-      assert(it.first <= next, `record ${it.first} of lane ${this.name} follows ${next - 1}`);
       const record = it.gap ? gapFrom(it.gap, next, base) : it.record;
       if (records.length > 0 && bytes + record.length > bytesMax) break;
-      records.push({ first: next - base, last: it.last - base, record });
+      if (it.first > next) records.push(unsynced(next - base, it.first - 1 - base));
+      records.push({ first: Math.max(it.first, next) - base, last: it.last - base, record });
       bytes += record.length;
       endOffset = this.#records.offsetBehind(it);
       next = it.last + 1;

@@ -180,3 +180,25 @@ test("tells how old the oldest waiting message is", async (t) => {
   await lane.moveTo(3);
   assert.equal(lane.status().oldestWaitingAtMs, null);
 });
+
+test("what a power cut took of unsynced messages is a gap, in the middle and at the front", async (t) => {
+  const opened = await openLane(t);
+  await fill(opened.store, opened.lane, 1, 9);
+  for (const number of [1, 2, 5, 6]) {
+    const key = `lane!default!${String(number).padStart(16, "0")}`;
+    await opened.store.commit({ sync: false, prepare: () => [{ type: "del", key }] });
+  }
+  const lane = await opened.reopened();
+  const run = await lane.readAfter(0);
+  const places = run?.records.map(({ first, last }) => [first, last]);
+  assert.deepEqual(places, [
+    [3, 3],
+    [4, 4],
+    [5, 6],
+    [7, 7],
+    [8, 8],
+    [9, 9],
+  ]);
+  assert.equal(textOf(run, 2), "gap");
+  assert.deepEqual([lane.firstSeq, lane.position], [3, 2], "the cloud will be told of 1 and 2");
+});
