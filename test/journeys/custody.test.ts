@@ -15,8 +15,13 @@ const KILL_AFTER_ACKNOWLEDGED = 1_500;
 const NOWHERE = { uplink: { url: "redis://127.0.0.1:1" } };
 
 /** Publishes at QoS 1 with a full window until the gateway is killed in the middle of it. */
-async function publishUntilKilled(t: TestContext, place: Place, round: number): Promise<string[]> {
-  const gateway = startGateway(t, place, NOWHERE);
+async function publishUntilKilled(
+  t: TestContext,
+  place: Place,
+  durability: string,
+  round: number,
+): Promise<string[]> {
+  const gateway = startGateway(t, place, { ...NOWHERE, store: { durability } });
   await waitFor("the gateway", gateway.status, 15_000);
   const url = `mqtt://127.0.0.1:${place.mqttPort}`;
   const client = await connectAsync(url, { protocolVersion: 4, reconnectPeriod: 0 });
@@ -60,14 +65,16 @@ async function heldBy(place: Place): Promise<Set<string>> {
   return held;
 }
 
-test("keeps what it acknowledged through kill -9 at full load", async (t) => {
-  const place = await freePlace(t);
-  const acknowledged: string[] = [];
-  for (let round = 1; round <= ROUNDS; round += 1) {
-    acknowledged.push(...(await publishUntilKilled(t, place, round)));
-  }
-  const held = await heldBy(place);
-  const lost = acknowledged.filter((payload) => !held.has(payload));
-  assert.equal(lost.length, 0, `${lost.length} of ${acknowledged.length} acknowledged are lost`);
-  t.diagnostic(`${acknowledged.length} acknowledged, ${ROUNDS} kills, 0 lost`);
-});
+for (const durability of ["fsync", "os"]) {
+  test(`keeps what it acknowledged through kill -9 at full load: durability ${durability}`, async (t) => {
+    const place = await freePlace(t);
+    const acknowledged: string[] = [];
+    for (let round = 1; round <= ROUNDS; round += 1) {
+      acknowledged.push(...(await publishUntilKilled(t, place, durability, round)));
+    }
+    const held = await heldBy(place);
+    const lost = acknowledged.filter((payload) => !held.has(payload));
+    assert.equal(lost.length, 0, `${lost.length} of ${acknowledged.length} acknowledged are lost`);
+    t.diagnostic(`${acknowledged.length} acknowledged, ${ROUNDS} kills, 0 lost`);
+  });
+}
