@@ -3,29 +3,17 @@
 
 import assert from "node:assert";
 import { randomUUID } from "node:crypto";
-import { SluiceError } from "#contract/errors";
 import { FRAME_LIMITS } from "#contract/frame";
 import { decodeGapRecord, encodeGap, recordTakenAtMs } from "#contract/message";
 import type { LaneStatus } from "#contract/status";
 import { steadyNowMs } from "#runtime/clock";
 import { gatherOldest } from "./drop-oldest.ts";
 import { countDropped, LaneRecords, type LaneStore, type LaneWrite } from "./lane-records.ts";
+import { DROP_REASONS, type DropReason, type LaneLimits, LaneRoom } from "./lane-room.ts";
 import { decodeLaneState, type LaneState, newLaneState, rememberWriter } from "./lane-state.ts";
 import { Rate } from "./rate.ts";
 import { gapFrom, stateKey } from "./stored-record.ts";
-import { Tail, type TailLimits } from "./tail.ts";
-
-/** What becomes of a message that does not fit: not acknowledged, or a gap record for a message. */
-export type WhenFull = "reject" | "drop_oldest" | "drop_newest";
-
-export interface LaneLimits extends TailLimits {
-  readonly bytesMax: number;
-  /** How long a message may wait for the cloud, in seconds; undefined: for ever. */
-  readonly ageSecondsMax?: number | undefined;
-  /** Free bytes of the file system that the lane leaves to others. */
-  readonly diskFreeBytesMin: number;
-  readonly whenFull: WhenFull;
-}
+import { Tail } from "./tail.ts";
 
 export interface LaneOptions {
   readonly store: LaneStore;
@@ -51,14 +39,6 @@ export interface Run {
   readonly records: readonly RunRecord[];
 }
 
-/** The reasons of gap records, each a limit's. */
-export const DROP_REASONS = {
-  bytes: "over bytes_max",
-  large: "longer than bytes_max",
-  age: "over age_seconds_max",
-  disk: "under disk_free_bytes_min",
-} as const;
-
 /** The reason of gap records for what was not promised, see unsynced(). */
 const UNSYNCED = "not synced when the power failed";
 
@@ -67,8 +47,6 @@ const FORGOTTEN = "forgotten by the cloud";
 
 /** Room is made for more than is asked for, so that not every message reads the disk. */
 const ROOM_SHARE = 1 / 64;
-/** How long a lane that was full counts as in trouble. */
-const TROUBLE_MS = 10_000;
 /** What is looked at together when the oldest are to go. */
 const DROP_LIMITS = { recordsMax: 1_024, bytesMax: 4 * 1024 * 1024 } as const;
 /** Gaps at the front that are looked over for the oldest message. */
@@ -100,7 +78,7 @@ export class Lane {
   readonly name: string;
   readonly #limits: LaneLimits;
   readonly #clock: () => number;
-  readonly #diskFreeBytes: () => number;
+  readonly #room: LaneRoom;
   readonly #tail: Tail;
   readonly #state: LaneState;
   readonly #records: LaneRecords;
@@ -110,21 +88,20 @@ export class Lane {
   #frontOffset = 0;
   #oldestAtMs: number | null = null;
   #drops = 0;
-  /** What the last message met that did not fit, and when. */
-  #trouble: { readonly why: string; readonly atMs: number } | undefined;
   /** What changes position or records otherwise than by adding to them is done one by one. */
   #turn: Promise<void> = Promise.resolve();
   #makingRoom: Promise<void> | undefined;
   #onAppend: () => void = () => {};
 
   private constructor(name: string, state: LaneState, records: LaneRecords, options: LaneOptions) {
-    const { limits, clock = steadyNowMs, diskFreeBytes } = options;
+    const { limits, clock = steadyNowMs } = options;
+    const { diskFreeBytes = () => Number.POSITIVE_INFINITY } = options;
     this.name = name;
     this.#state = state;
     this.#records = records;
     this.#limits = limits;
     this.#clock = clock;
-    this.#diskFreeBytes = diskFreeBytes ?? (() => Number.POSITIVE_INFINITY);
+    this.#room = new LaneRoom({ lane: name, limits, clock, diskFreeBytes });
     this.#tail = new Tail(limits);
   }
 
@@ -177,7 +154,8 @@ export class Lane {
    */
   makeRoom(bytes: number): Promise<void> | undefined {
     if (this.#limits.whenFull !== "drop_oldest") return undefined;
-    if (!this.#makingRoom && this.#fullReason(bytes) === undefined) return undefined;
+    if (!this.#makingRoom && this.#room.fullReason(bytes, this.#waitingBytes) === undefined)
+      return undefined;
     const before = this.#makingRoom ?? Promise.resolve();
     const room = before.then(() => this.#dropFor(bytes));
     const settled: Promise<void> = room
@@ -197,17 +175,13 @@ export class Lane {
    */
   write(record: Uint8Array, sync: boolean): LaneWrite {
     const { whenFull } = this.#limits;
-    const reason = this.#fullReason(record.length);
+    const reason = this.#room.fullReason(record.length, this.#waitingBytes);
     // A lane that drops its oldest has made what room there was to make, see makeRoom.
     const fits = whenFull === "drop_oldest" ? reason !== DROP_REASONS.large : reason === undefined;
     if (fits || reason === undefined) return this.#records.messageWrite(record, sync);
-    if (whenFull !== "reject") {
-      this.#met(`lane ${this.name} drops its newest messages, ${reason}`);
-      return this.#records.gapWrite(reason, sync);
-    }
-    const fault = this.#full(reason);
-    this.#met(fault.message);
-    throw fault;
+    if (whenFull === "reject") throw this.#room.refusal(reason, this.#waitingBytes);
+    this.#room.dropped("newest", reason);
+    return this.#records.gapWrite(reason, sync);
   }
 
   /**
@@ -314,7 +288,6 @@ export class Lane {
     const nowMs = this.#clock();
     const { bytesMax, ageSecondsMax = null, whenFull } = this.#limits;
     const waitingMessages = this.lastSeq - this.position;
-    const trouble = this.#trouble;
     return {
       lane: this.name,
       epoch: this.epoch,
@@ -330,7 +303,7 @@ export class Lane {
       bytesMax,
       ageSecondsMax,
       whenFull,
-      trouble: trouble && nowMs - trouble.atMs < TROUBLE_MS ? trouble.why : null,
+      trouble: this.#room.trouble,
       dropped: { ...this.#state.dropped },
     };
   }
@@ -344,26 +317,6 @@ export class Lane {
   /** What waits, and what is about to. */
   get #waitingBytes(): number {
     return this.#records.bytesFrom(this.#frontOffset, this.position + this.#state.base);
-  }
-
-  /** Which limit `bytes` more would break; undefined: none. */
-  #fullReason(bytes: number): string | undefined {
-    const { bytesMax, diskFreeBytesMin } = this.#limits;
-    if (bytes > bytesMax) return DROP_REASONS.large;
-    if (this.#waitingBytes + bytes > bytesMax) return DROP_REASONS.bytes;
-    return this.#diskFreeBytes() < diskFreeBytesMin ? DROP_REASONS.disk : undefined;
-  }
-
-  #full(reason: string): SluiceError {
-    const { bytesMax, diskFreeBytesMin } = this.#limits;
-    const free = `the disk has ${this.#diskFreeBytes()} bytes free, ${diskFreeBytesMin} are to stay`;
-    const what =
-      reason === DROP_REASONS.disk ? free : `it holds ${this.#waitingBytes} of ${bytesMax} bytes`;
-    return new SluiceError("OUTBOX_FULL", `lane ${this.name} takes nothing more: ${what}`);
-  }
-
-  #met(why: string): void {
-    this.#trouble = { why, atMs: this.#clock() };
   }
 
   #grown(): void {
@@ -389,7 +342,7 @@ export class Lane {
   async #dropFor(bytes: number): Promise<void> {
     const { bytesMax } = this.#limits;
     for (let isAllStored = false; ; isAllStored = true) {
-      const reason = this.#fullReason(bytes);
+      const reason = this.#room.fullReason(bytes, this.#waitingBytes);
       // Of what is too long by itself nothing else need go.
       if (reason === undefined || reason === DROP_REASONS.large) return;
       const over = Math.max(bytes, this.#waitingBytes + bytes - bytesMax);
@@ -406,7 +359,7 @@ export class Lane {
    * with the bytes that this made free.
    */
   #dropOldest(
-    reason: string,
+    reason: DropReason,
     mayStay: (record: Uint8Array, bytes: number) => boolean,
   ): Promise<number> {
     return this.#exclusively(async () => {
@@ -422,7 +375,7 @@ export class Lane {
         });
         if (!dropped) break;
         await this.#records.replaceByGap(dropped);
-        this.#met(`lane ${this.name} drops its oldest messages, ${reason}`);
+        this.#room.dropped("oldest", reason);
         this.#drops += 1;
         freed += dropped.bytes;
         more = dropped.to === front.at(-1)?.last;

@@ -6,8 +6,9 @@ import type { LaneStatus } from "#contract/status";
 import { filterMatches } from "#contract/topics";
 import type { Settings } from "#runtime/settings-schema";
 import { diskFreeBytes } from "./disk-space.ts";
-import { Lane, type LaneLimits } from "./lane.ts";
+import { Lane } from "./lane.ts";
 import type { LaneStore, LaneWrite } from "./lane-records.ts";
+import type { LaneLimits } from "./lane-room.ts";
 
 const TIDY_MS = 1_000;
 /** What the record of a message takes beside its texts and bytes, at the most. */

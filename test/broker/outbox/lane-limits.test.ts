@@ -2,12 +2,8 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import fc from "fast-check";
 import { decodeRecord, encodeMessage } from "#contract/message";
-import {
-  DROP_REASONS,
-  Lane,
-  type LaneLimits,
-  type LaneOptions,
-} from "../../../broker/outbox/lane.ts";
+import { Lane, type LaneOptions } from "../../../broker/outbox/lane.ts";
+import { DROP_REASONS, type LaneLimits } from "../../../broker/outbox/lane-room.ts";
 import { Store } from "../../../broker/store/store.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { Disk } from "../store/disk.ts";

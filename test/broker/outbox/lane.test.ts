@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { decodeRecord, encodeMessage } from "#contract/message";
-import { Lane, type LaneLimits, type LaneOptions, type Run } from "../../../broker/outbox/lane.ts";
+import { Lane, type LaneOptions, type Run } from "../../../broker/outbox/lane.ts";
 import type { LaneStore } from "../../../broker/outbox/lane-records.ts";
+import type { LaneLimits } from "../../../broker/outbox/lane-room.ts";
 import { Store } from "../../../broker/store/store.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { Disk } from "../store/disk.ts";
