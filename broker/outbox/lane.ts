@@ -7,6 +7,7 @@ import { FRAME_LIMITS } from "#contract/frame";
 import { decodeGapRecord, encodeGap, recordTakenAtMs } from "#contract/message";
 import type { LaneStatus } from "#contract/status";
 import { steadyNowMs } from "#runtime/clock";
+import { isClockPlausible } from "#runtime/machine";
 import { gatherOldest } from "./drop-oldest.ts";
 import { countDropped, LaneRecords, type LaneStore, type LaneWrite } from "./lane-records.ts";
 import { DROP_REASONS, type DropReason, type LaneLimits, LaneRoom } from "./lane-room.ts";
@@ -269,11 +270,11 @@ export class Lane {
       await this.#trimTail();
       if (this.position < this.lastSeq) await this.#lookAtFront();
     });
-    const { ageSecondsMax } = this.#limits;
-    if (ageSecondsMax === undefined || this.#oldestAtMs === null) return;
-    const leastMs = this.#clock() - ageSecondsMax * 1_000;
-    if (this.#oldestAtMs >= leastMs) return;
-    await this.#dropOldest(DROP_REASONS.age, (record) => (recordTakenAtMs(record) ?? 0) >= leastMs);
+    const leastMs =
+      this.#clock() - (this.#limits.ageSecondsMax ?? Number.POSITIVE_INFINITY) * 1_000;
+    if (!isTooOld(this.#oldestAtMs, leastMs)) return;
+    const mayStay = (record: Uint8Array) => !isTooOld(recordTakenAtMs(record), leastMs);
+    await this.#dropOldest(DROP_REASONS.age, mayStay);
   }
 
   /** The store was opened anew after a failure: what it refused may be there all the same. */
@@ -433,4 +434,9 @@ export class Lane {
     );
     return done;
   }
+}
+
+/** A message from before the board learnt the date has no age. */
+function isTooOld(takenAtMs: number | null | undefined, leastMs: number): boolean {
+  return typeof takenAtMs === "number" && takenAtMs < leastMs && isClockPlausible(takenAtMs);
 }
