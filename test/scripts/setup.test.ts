@@ -89,7 +89,7 @@ test("installs the packages that are missing, just those, and says which and why
   assert.match(called, /apt-get .*update\n/);
   assert.match(
     called,
-    /apt-get .*install redis-server mosquitto-clients socat systemd faketime git\n/,
+    /apt-get .*install redis-server gcc libc6-dev mosquitto-clients socat systemd faketime git\n/,
   );
 });
 
