@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import type { TestContext } from "node:test";
 import { Redis } from "ioredis";
 import { connect, type IClientOptions, type IPublishPacket, type MqttClient } from "mqtt";
-import { decodeFrame } from "#contract/frame";
+import { decodeFrame, type Sequenced } from "#contract/frame";
 import { landingKeys } from "#contract/landing";
 import { Chain, type ChainOptions } from "../../../scripts/chain/chain.ts";
 import { GATEWAY } from "../../../scripts/chain/folder.ts";
@@ -41,7 +41,7 @@ export function connectGateway(
   chain: Chain,
   options: ClientOptions = {},
 ): Promise<MqttClient> {
-  return connected(t, chain.urls.gateway, options);
+  return connectTo(t, chain.urls.gateway, options);
 }
 
 /** A client of the cluster's one address, by TLS; ends with the test. */
@@ -51,11 +51,12 @@ export function connectCloud(
   { by = "tcp", ...options }: ClientOptions & { by?: "tcp" | "websocket" } = {},
 ): Promise<MqttClient> {
   const ca = readFileSync(chain.certificates.ca);
-  if (by === "tcp") return connected(t, chain.urls.cloud, { ca, ...options });
-  return connected(t, chain.urls.cloudWs, { wsOptions: { ca }, ...options });
+  if (by === "tcp") return connectTo(t, chain.urls.cloud, { ca, ...options });
+  return connectTo(t, chain.urls.cloudWs, { wsOptions: { ca }, ...options });
 }
 
-async function connected(
+/** A client of the broker at `url`; ends with the test. */
+export async function connectTo(
   t: TestContext,
   url: string,
   { received, ...options }: ClientOptions,
@@ -100,26 +101,42 @@ export async function landedPayloads(chain: Chain, topic: string): Promise<strin
 
 /** Every sequence of every lane and epoch stands in the landing once, without a hole. */
 export async function assertLandedOnce(chain: Chain): Promise<void> {
+  assertOnce(await landedRecords(chain));
+}
+
+/** Every sequence of every lane and epoch stands among `records` once, without a hole. */
+export function assertOnce(records: readonly Landed[]): void {
   const next = new Map<string, number>();
-  for (const { lane, epoch, first, last } of await landedRecords(chain)) {
+  for (const { lane, epoch, first, last } of records) {
     const key = `${lane}:${epoch}`;
     assert.equal(first, next.get(key) ?? 1, `${key} goes on without a hole or a repeat`);
     next.set(key, last + 1);
   }
 }
 
-async function landedRecords(chain: Chain) {
+/** A record of the landing's stream, and the frame's lane and epoch. */
+export interface Landed extends Sequenced {
+  readonly lane: string;
+  readonly epoch: string;
+}
+
+async function landedRecords(chain: Chain): Promise<Landed[]> {
   const redis = new Redis({ ...chain.redis("landing"), maxRetriesPerRequest: null });
   try {
-    const entries = await redis.xrangeBuffer(landingKeys(GATEWAY).up, "-", "+");
-    return entries.flatMap(([, fields]) => {
-      const field = (name: string) =>
-        fields[fields.findIndex((it, index) => index % 2 === 0 && it.toString() === name) + 1];
-      const frame = decodeFrame(field("frame") ?? Buffer.alloc(0));
-      const [lane, epoch] = [String(field("lane")), String(field("epoch"))];
-      return frame.map((sequenced) => ({ ...sequenced, lane, epoch }));
-    });
+    return await landedIn(redis, GATEWAY);
   } finally {
     redis.disconnect();
   }
+}
+
+/** All that the landing holds of a gateway, in its order. */
+export async function landedIn(redis: Redis, gateway: string): Promise<Landed[]> {
+  const entries = await redis.xrangeBuffer(landingKeys(gateway).up, "-", "+");
+  return entries.flatMap(([, fields]) => {
+    const field = (name: string) =>
+      fields[fields.findIndex((it, index) => index % 2 === 0 && it.toString() === name) + 1];
+    const frame = decodeFrame(field("frame") ?? Buffer.alloc(0));
+    const [lane, epoch] = [String(field("lane")), String(field("epoch"))];
+    return frame.map((sequenced) => ({ ...sequenced, lane, epoch }));
+  });
 }
