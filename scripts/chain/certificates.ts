@@ -23,11 +23,15 @@ export interface Certificates {
   /** Certificate and key in one file, as HAProxy reads them. */
   readonly serverPem: string;
   readonly server: Pair;
+  /** That of the first gateway. */
   readonly gateway: Pair;
 }
 
 /** The certificates in `folder`, made anew where they are missing or end within a day. */
-export async function ensureCertificates(folder: string, gateway: string): Promise<Certificates> {
+export async function ensureCertificates(
+  folder: string,
+  ...gateways: readonly [string, ...string[]]
+): Promise<Certificates> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
   await writeFile(join(folder, "openssl.cnf"), OPENSSL_CONFIG);
   const ca = pair(folder, "ca");
@@ -39,16 +43,18 @@ export async function ensureCertificates(folder: string, gateway: string): Promi
     await issue(ca, "Sluice throw-away CA", authority);
     // Whatever the old CA signed is worth nothing now.
     await issueServer(folder, ca);
-    await issueClient(folder, gateway);
+    for (const gateway of gateways) await issueClient(folder, gateway);
   }
   const server = pair(folder, "server");
   if (!(await isGood(server))) await issueServer(folder, ca);
-  if (!(await isGood(pair(folder, gateway)))) await issueClient(folder, gateway);
+  for (const gateway of gateways) {
+    if (!(await isGood(pair(folder, gateway)))) await issueClient(folder, gateway);
+  }
   return {
     ca: ca.cert,
     serverPem: join(folder, "server.pem"),
     server,
-    gateway: pair(folder, gateway),
+    gateway: pair(folder, gateways[0]),
   };
 }
 
@@ -70,7 +76,8 @@ async function issueServer(folder: string, ca: Pair): Promise<void> {
   await writeFile(join(folder, "server.pem"), both, { mode: 0o600 });
 }
 
-function pair(folder: string, name: string): Pair {
+/** Where the certificate of that name lies. */
+export function pair(folder: string, name: string): Pair {
   return { cert: join(folder, `${name}.crt`), key: join(folder, `${name}.key`) };
 }
 

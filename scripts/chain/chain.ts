@@ -4,9 +4,9 @@
 import { mkdir, rm } from "node:fs/promises";
 import { type Certificates, ensureCertificates } from "./certificates.ts";
 import { ChainFailure } from "./failure.ts";
-import { ChainFolder, GATEWAY } from "./folder.ts";
+import { ChainFolder, GATEWAY, gatewayName, gatewayPartName } from "./folder.ts";
 import { Part } from "./part.ts";
-import { GATEWAY_PART_NAMES, PART_NAMES, type PartName, planOf } from "./plans.ts";
+import { type PartName, type PlanOptions, planOf } from "./plans.ts";
 import { DEFAULT_PORTS, GATEWAY_PORT_NAMES, PORT_NAMES, type Ports, takenPorts } from "./ports.ts";
 import { RunFile } from "./run-file.ts";
 import { type Passwords, type SettingsTable, writeSettings } from "./settings-files.ts";
@@ -23,6 +23,14 @@ export interface ChainOptions {
   readonly gatewaySettings?: SettingsTable;
   readonly cloudSettings?: SettingsTable;
   readonly redisAppendFsync?: "everysec" | "always";
+  readonly redisBytesMax?: number;
+  /** How many gateways; all but the first are without device and firmware-bridge. */
+  readonly gateways?: number;
+  /** A second landing Redis that copies the first, and that HAProxy leads to when it is promoted. */
+  readonly landingReplica?: boolean;
+  readonly haproxyReloads?: boolean;
+  /** For the environment of each part. */
+  readonly environment?: PlanOptions["environment"];
   readonly deviceIntervalMs?: number;
   /** Goes on with the data of the last run. */
   readonly keep?: boolean;
@@ -34,15 +42,19 @@ export interface ChainOptions {
   readonly onReady?: (part: Part) => void;
 }
 
-/** What needs what: each group is started when the ones before are ready, and ends before them. */
-const GROUPS: readonly (readonly PartName[])[] = [
-  ["landing", "cluster"],
-  ["cloud-1", "cloud-2"],
-  ["haproxy"],
-  ["gateway"],
-  ["device"],
-  ["firmware-bridge"],
-];
+/** The gateways, counted from 1. */
+function numbersOf({ gateways = 1 }: ChainOptions): number[] {
+  return Array.from({ length: gateways }, (_, index) => index + 1);
+}
+
+/** What needs what: each group is started when the ones before are ready, and ends after them. */
+function groupsOf(options: ChainOptions): readonly (readonly PartName[])[] {
+  const gateways = numbersOf(options).map(gatewayPartName);
+  const own: readonly PartName[][] = [gateways, ["device"], ["firmware-bridge"]];
+  if (options.parts === "gateway") return own;
+  const replica: readonly PartName[] = options.landingReplica ? ["landing-replica"] : [];
+  return [["landing", ...replica, "cluster"], ["cloud-1", "cloud-2"], ["haproxy"], ...own];
+}
 
 /** How to log in to one of the two Redis servers with all rights: options for ioredis. */
 export interface RedisLogin {
@@ -59,6 +71,7 @@ export class Chain implements AsyncDisposable {
   readonly #certificates: Certificates | undefined;
   readonly #passwords: Passwords;
   readonly #runFile: RunFile;
+  readonly #groups: readonly (readonly PartName[])[];
   #stopping: Promise<void> | undefined;
 
   private constructor(
@@ -77,12 +90,15 @@ export class Chain implements AsyncDisposable {
       ...{ folder, ports: this.ports, passwords },
       program: options.program ?? "bundles",
       deviceIntervalMs: options.deviceIntervalMs ?? 1_000,
+      haproxyReloads: options.haproxyReloads ?? false,
+      environment: options.environment ?? {},
     };
     const watch = {
       say: options.say ?? (() => {}),
       started: (name: string, pid: number) => runFile.record(name, pid),
     };
-    this.parts = namesOf(options).map((name) => new Part(planOf(name, plan), watch));
+    this.#groups = groupsOf(options);
+    this.parts = this.#groups.flat().map((name) => new Part(planOf(name, plan), watch));
   }
 
   /**
@@ -113,11 +129,13 @@ export class Chain implements AsyncDisposable {
     if (!options.keep) await rm(folder.data, { recursive: true, force: true });
     await rm(folder.logs, { recursive: true, force: true });
     await mkdir(folder.logs, { recursive: true });
-    for (const name of namesOf(options)) await mkdir(folder.dataOf(name), { recursive: true });
+    for (const name of groupsOf(options).flat())
+      await mkdir(folder.dataOf(name), { recursive: true });
+    const further = numbersOf(options).slice(1).map(gatewayName);
     const certificates =
       options.parts === "gateway"
         ? undefined
-        : await ensureCertificates(folder.certificates, GATEWAY);
+        : await ensureCertificates(folder.certificates, GATEWAY, ...further);
     const passwords = await writeSettings({
       folder,
       certificates,
@@ -125,6 +143,9 @@ export class Chain implements AsyncDisposable {
       gatewaySettings: options.gatewaySettings ?? {},
       cloudSettings: options.cloudSettings ?? {},
       redisAppendFsync: options.redisAppendFsync ?? "everysec",
+      redisBytesMax: options.redisBytesMax,
+      gateways: options.gateways ?? 1,
+      landingReplica: options.landingReplica ?? false,
     });
     return new Chain(folder, runFile, certificates, passwords, options);
   }
@@ -132,13 +153,13 @@ export class Chain implements AsyncDisposable {
   async #startAll({ signal, onReady = () => {} }: ChainOptions): Promise<void> {
     signal?.addEventListener("abort", () => void this.stop(), { once: true });
     const starting = (name: PartName) => {
-      const part = this.parts.find((it) => it.name === name);
-      return part ? [part.start().then(() => onReady(part))] : [];
+      const part = this.part(name);
+      return part.start().then(() => onReady(part));
     };
     try {
-      for (const group of GROUPS) {
+      for (const group of this.#groups) {
         signal?.throwIfAborted();
-        await Promise.all(group.flatMap(starting));
+        await Promise.all(group.map(starting));
       }
     } catch (fault) {
       await this.stop();
@@ -172,13 +193,15 @@ export class Chain implements AsyncDisposable {
     };
   }
 
-  redis(name: "landing" | "cluster"): RedisLogin {
+  redis(name: "landing" | "landing-replica" | "cluster"): RedisLogin {
     const { cloud, cluster } = this.#passwords;
-    const user =
-      name === "landing"
-        ? { username: "cloud", password: cloud }
-        : { username: "default", password: cluster };
-    return { host: "127.0.0.1", port: this.ports[name], ...user };
+    const { ports } = this;
+    const host = "127.0.0.1";
+    if (name === "cluster") {
+      return { host, port: ports.cluster, username: "default", password: cluster };
+    }
+    const port = name === "landing" ? ports.landing : ports.landingReplica;
+    return { host, port, username: "cloud", password: cloud };
   }
 
   /** Pulls the network out: nothing reaches the cluster's address. */
@@ -201,16 +224,11 @@ export class Chain implements AsyncDisposable {
   }
 
   async #stopAll(): Promise<void> {
-    for (const group of GROUPS.toReversed()) {
-      const parts = this.parts.filter((part) => group.some((name) => name === part.name));
-      await Promise.all(parts.map((part) => part.stop()));
+    for (const group of this.#groups.toReversed()) {
+      await Promise.all(group.map((name) => this.part(name).stop()));
     }
     this.#runFile.release();
   }
-}
-
-function namesOf({ parts }: ChainOptions): readonly PartName[] {
-  return parts === "gateway" ? GATEWAY_PART_NAMES : PART_NAMES;
 }
 
 async function assertPortsFree({ ports = DEFAULT_PORTS, parts }: ChainOptions): Promise<void> {

@@ -8,9 +8,21 @@ import { join, resolve } from "node:path";
 export const ROOT = resolve(import.meta.dirname, "../..");
 export const DEFAULT_FOLDER = join(ROOT, "run");
 
-/** The gateway's name in the cluster, and that of the one device plugged into it. */
+/** The first gateway's name in the cluster, and that of the one device plugged into it. */
 export const GATEWAY = "gw-001";
 export const DEVICE = "sim-1";
+
+/** What a gateway is called among the parts of a chain: the ones behind the first by number. */
+export type GatewayPartName = "gateway" | `gateway-${number}`;
+
+export function gatewayPartName(number: number): GatewayPartName {
+  return number === 1 ? "gateway" : `gateway-${number}`;
+}
+
+/** The name in the cluster of the gateway with that number. */
+export function gatewayName(number: number): string {
+  return number === 1 ? GATEWAY : `gw-${String(number).padStart(3, "0")}`;
+}
 
 /** The kernel takes no longer path for a unix socket (unix(7)). */
 const SOCKET_PATH_BYTES_MAX = 107;
@@ -67,7 +79,7 @@ export class ChainFolder {
     return join(this.settings, name);
   }
 
-  password(of: "gateway" | "cloud" | "cluster" | "health"): string {
+  password(of: GatewayPartName | "cloud" | "cluster" | "health"): string {
     return join(this.settings, `${of}.password`);
   }
 

@@ -4,14 +4,15 @@
 import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { HEALTH_PASSWORD_VARIABLE } from "../../haproxy/render.ts";
-import { type ChainFolder, ROOT } from "./folder.ts";
+import { type ChainFolder, type GatewayPartName, gatewayPartName, ROOT } from "./folder.ts";
 import type { PartPlan } from "./part.ts";
-import type { Ports } from "./ports.ts";
+import { gatewayPorts, type Ports } from "./ports.ts";
 import { accepts, answersOk, redisAnswers } from "./ready.ts";
 import type { Passwords } from "./settings-files.ts";
 
-export const PART_NAMES = [
+const PART_NAMES = [
   "landing",
+  "landing-replica",
   "cluster",
   "cloud-1",
   "cloud-2",
@@ -21,9 +22,11 @@ export const PART_NAMES = [
   "firmware-bridge",
 ] as const;
 
-export type PartName = (typeof PART_NAMES)[number];
+export type PartName = (typeof PART_NAMES)[number] | GatewayPartName;
 
-export const GATEWAY_PART_NAMES: readonly PartName[] = ["gateway", "device", "firmware-bridge"];
+function gatewayNumber(name: GatewayPartName): number {
+  return name === "gateway" ? 1 : Number(name.slice("gateway-".length));
+}
 
 export interface PlanOptions {
   readonly folder: ChainFolder;
@@ -31,6 +34,10 @@ export interface PlanOptions {
   readonly passwords: Passwords;
   readonly program: "bundles" | "sources";
   readonly deviceIntervalMs: number;
+  /** HAProxy takes SIGUSR2 for a reload. */
+  readonly haproxyReloads: boolean;
+  /** For the environment of each part. */
+  readonly environment: Readonly<Partial<Record<PartName, Readonly<Record<string, string>>>>>;
 }
 
 /** The Node that the lockfile pins; the machine's own may be any other. */
@@ -51,33 +58,48 @@ export function programOf(
 
 export function planOf(name: PartName, options: PlanOptions): PartPlan {
   const logFile = options.folder.logOf(name);
-  return { name, logFile, ...PLANS[name](options) };
+  const plan = isGateway(name) ? gateway(options, gatewayNumber(name)) : PLANS[name](options);
+  return { name, logFile, ...plan, env: { ...plan.env, ...options.environment[name] } };
+}
+
+function isGateway(name: PartName): name is GatewayPartName {
+  return /^gateway(-\d+)?$/.test(name);
 }
 
 type Plan = (options: PlanOptions) => Omit<PartPlan, "name" | "logFile">;
 
-const PLANS: Readonly<Record<PartName, Plan>> = {
-  landing: (options) => redis(options, "landing", "cloud", options.passwords.cloud),
-  cluster: (options) => redis(options, "cluster", "default", options.passwords.cluster),
+const PLANS: Readonly<Record<Exclude<PartName, GatewayPartName>, Plan>> = {
+  landing: (options) => landing(options, "landing", options.ports.landing),
+  "landing-replica": (options) => landing(options, "landing-replica", options.ports.landingReplica),
+  cluster: (options) =>
+    redis(options, "cluster", options.ports.cluster, "default", options.passwords.cluster),
   "cloud-1": (options) => cloud(options, 1),
   "cloud-2": (options) => cloud(options, 2),
   haproxy,
-  gateway,
   device,
   "firmware-bridge": firmwareBridge,
 };
 
+function landing(
+  options: PlanOptions,
+  part: "landing" | "landing-replica",
+  port: number,
+): ReturnType<Plan> {
+  return redis(options, part, port, "cloud", options.passwords.cloud);
+}
+
 function redis(
-  { folder, ports }: PlanOptions,
-  part: "landing" | "cluster",
+  { folder }: PlanOptions,
+  part: PartName,
+  port: number,
   user: string,
   password: string,
 ): ReturnType<Plan> {
   return {
     command: "redis-server",
     args: [folder.settingsOf(`${part}.conf`)],
-    address: `127.0.0.1:${ports[part]}`,
-    isReady: () => redisAnswers(ports[part], user, password),
+    address: `127.0.0.1:${port}`,
+    isReady: () => redisAnswers(port, user, password),
   };
 }
 
@@ -91,11 +113,12 @@ function cloud({ folder, ports, program }: PlanOptions, number: 1 | 2): ReturnTy
   };
 }
 
-function haproxy({ folder, ports, passwords }: PlanOptions): ReturnType<Plan> {
+function haproxy(options: PlanOptions): ReturnType<Plan> {
+  const { folder, ports, passwords, haproxyReloads } = options;
   return {
     command: "haproxy",
-    // In the foreground, one process, so that its pid is the one we started.
-    args: ["-db", "-f", folder.settingsOf("haproxy.cfg")],
+    // In the foreground; one process, or the one that the others obey: its pid is the one we started.
+    args: [...(haproxyReloads ? ["-W"] : []), "-db", "-f", folder.settingsOf("haproxy.cfg")],
     env: { [HEALTH_PASSWORD_VARIABLE]: passwords.health },
     address: `MQTTS localhost:${ports.mqtts}, WSS localhost:${ports.wss}, landing localhost:${ports.landingFront}`,
     isReady: async () =>
@@ -103,12 +126,13 @@ function haproxy({ folder, ports, passwords }: PlanOptions): ReturnType<Plan> {
   };
 }
 
-function gateway({ folder, ports, program }: PlanOptions): ReturnType<Plan> {
-  const status = ports.gatewayStatus;
+function gateway({ folder, ports, program }: PlanOptions, number: number): ReturnType<Plan> {
+  const { mqtt, status } = gatewayPorts(ports, number);
+  const settings = folder.settingsOf(`${gatewayPartName(number)}.toml`);
   return {
     command: NODE,
-    args: [programOf(program, "broker"), "--config", folder.settingsOf("gateway.toml")],
-    address: `MQTT 127.0.0.1:${ports.gateway}, status http://127.0.0.1:${status}/`,
+    args: [programOf(program, "broker"), "--config", settings],
+    address: `MQTT 127.0.0.1:${mqtt}, status http://127.0.0.1:${status}/`,
     isReady: () => answersOk(status, "/readyz"),
   };
 }

@@ -14,6 +14,7 @@ export const PORT_USES = {
   wss: "HAProxy, WSS of the cluster",
   landingFront: "HAProxy, landing",
   landing: "landing Redis",
+  landingReplica: "landing Redis, replica",
   cluster: "cluster Redis",
   cloud1: "cloud-1, MQTT",
   cloud1Ws: "cloud-1, WebSocket",
@@ -21,12 +22,28 @@ export const PORT_USES = {
   cloud2: "cloud-2, MQTT",
   cloud2Ws: "cloud-2, WebSocket",
   cloud2Status: "cloud-2, status page",
+  furtherGateways: "the gateways behind the first",
 } as const;
 
 export type PortName = keyof typeof PORT_USES;
 export type Ports = Readonly<Record<PortName, number>>;
 
 export const PORT_NAMES = Object.keys(PORT_USES) as PortName[];
+
+/** What a gateway listens on. */
+export interface GatewayPorts {
+  readonly mqtt: number;
+  readonly mqtts: number;
+  readonly status: number;
+}
+
+/** Those of the gateway with that number; from the second on they follow each other. */
+export function gatewayPorts(ports: Ports, number: number): GatewayPorts {
+  const { gateway, gatewayTls, gatewayStatus, furtherGateways } = ports;
+  if (number === 1) return { mqtt: gateway, mqtts: gatewayTls, status: gatewayStatus };
+  const base = furtherGateways + (number - 2) * 3;
+  return { mqtt: base, mqtts: base + 1, status: base + 2 };
+}
 
 /** The ports that a gateway without a cloud uses. */
 export const GATEWAY_PORT_NAMES: readonly PortName[] = ["gateway", "gatewayStatus"];
@@ -40,6 +57,7 @@ export const DEFAULT_PORTS: Ports = {
   wss: 8084,
   landingFront: 6380,
   landing: 16379,
+  landingReplica: 16381,
   cluster: 16380,
   cloud1: 18831,
   cloud1Ws: 18841,
@@ -47,6 +65,7 @@ export const DEFAULT_PORTS: Ports = {
   cloud2: 18832,
   cloud2Ws: 18842,
   cloud2Status: 9885,
+  furtherGateways: 18850,
 };
 
 /** One port after the other from `base`. */
@@ -61,9 +80,9 @@ const FREE_FROM = 10_000;
 const FREE_TO = 32_000;
 const TRIES_MAX = 100;
 
-/** Ports that nobody listens on, for a chain beside others. */
-export async function freePorts(): Promise<Ports> {
-  return portsFrom(await freeRun(PORT_NAMES.length));
+/** Ports that nobody listens on, for a chain beside others, with so many gateways. */
+export async function freePorts(gateways = 1): Promise<Ports> {
+  return portsFrom(await freeRun(PORT_NAMES.length + (gateways - 1) * 3));
 }
 
 /** The first of `count` ports in a row that nobody listens on. */

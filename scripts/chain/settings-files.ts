@@ -6,9 +6,9 @@ import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { stringify } from "smol-toml";
 import { landingKeys } from "#contract/landing";
 import { renderHaproxy } from "../../haproxy/render.ts";
-import type { Certificates } from "./certificates.ts";
-import { type ChainFolder, DEVICE, GATEWAY } from "./folder.ts";
-import type { Ports } from "./ports.ts";
+import { type Certificates, pair } from "./certificates.ts";
+import { type ChainFolder, DEVICE, gatewayName, gatewayPartName } from "./folder.ts";
+import { gatewayPorts, type Ports } from "./ports.ts";
 
 /** A table of sluice.toml, or a part of one: tables are merged, null takes a key away. */
 export interface SettingsTable {
@@ -24,10 +24,17 @@ export interface SettingsOptions {
   readonly gatewaySettings: SettingsTable;
   readonly cloudSettings: SettingsTable;
   readonly redisAppendFsync: "everysec" | "always";
+  readonly redisBytesMax?: number | undefined;
+  /** How many gateways there are; default 1. */
+  readonly gateways?: number;
+  readonly landingReplica?: boolean;
 }
 
+const REDIS_BYTES_MAX = 256 * 1024 * 1024;
+
 export interface Passwords {
-  readonly gateway: string;
+  /** In the order of the gateways. */
+  readonly gateways: readonly string[];
   readonly cloud: string;
   readonly cluster: string;
   readonly health: string;
@@ -37,11 +44,15 @@ export interface Passwords {
 export async function writeSettings(options: SettingsOptions): Promise<Passwords> {
   const { folder } = options;
   await mkdir(folder.settings, { recursive: true, mode: 0o700 });
-  const passwords = newPasswords();
-  const gateway = merged(gatewaySettings(options), options.gatewaySettings);
-  await writeToml(folder.settingsOf("gateway.toml"), gateway);
+  const passwords = newPasswords(options.gateways ?? 1);
+  for (const [index, password] of passwords.gateways.entries()) {
+    const name = gatewayPartName(index + 1);
+    const gateway = merged(gatewaySettings(options, index + 1), options.gatewaySettings);
+    await writeToml(folder.settingsOf(`${name}.toml`), gateway);
+    if (options.certificates) await writeSecret(folder.password(name), `${password}\n`);
+  }
   if (!options.certificates) return passwords;
-  for (const name of ["gateway", "cloud", "cluster", "health"] as const) {
+  for (const name of ["cloud", "cluster", "health"] as const) {
     await writeSecret(folder.password(name), `${passwords[name]}\n`);
   }
   for (const number of [1, 2] as const) {
@@ -50,14 +61,23 @@ export async function writeSettings(options: SettingsOptions): Promise<Passwords
   }
   await writeSecret(folder.settingsOf("landing.acl"), landingUsers(passwords));
   await writeSecret(folder.settingsOf("landing.conf"), landingRedis(options));
+  if (options.landingReplica) {
+    const replica = landingReplica(options, passwords);
+    await writeSecret(folder.settingsOf("landing-replica.conf"), replica);
+  }
   await writeSecret(folder.settingsOf("cluster.conf"), clusterRedis(options, passwords));
   await writeFile(folder.settingsOf("haproxy.cfg"), haproxy(options, options.certificates));
   return passwords;
 }
 
-function newPasswords(): Passwords {
+function newPasswords(gateways: number): Passwords {
   const password = () => randomBytes(18).toString("hex");
-  return { gateway: password(), cloud: password(), cluster: password(), health: password() };
+  return {
+    gateways: Array.from({ length: gateways }, password),
+    cloud: password(),
+    cluster: password(),
+    health: password(),
+  };
 }
 
 async function writeSecret(path: string, text: string): Promise<void> {
@@ -71,24 +91,32 @@ async function writeToml(path: string, table: SettingsTable): Promise<void> {
 
 const local = (port: number) => `127.0.0.1:${port}`;
 
-function gatewaySettings({ folder, ports, certificates }: SettingsOptions): SettingsTable {
-  const listeners: SettingsTable[] = [
-    { protocol: "mqtt", address: local(ports.gateway) },
-    { protocol: "mqtt", address: `unix:${folder.gatewaySocket}` },
-  ];
+/** The first gateway is the one that a device is plugged into. */
+function gatewaySettings(options: SettingsOptions, number: number): SettingsTable {
+  const { folder, certificates } = options;
+  const { mqtt, mqtts, status } = gatewayPorts(options.ports, number);
+  const part = gatewayPartName(number);
+  const listeners: SettingsTable[] = [{ protocol: "mqtt", address: local(mqtt) }];
+  if (number === 1) listeners.push({ protocol: "mqtt", address: `unix:${folder.gatewaySocket}` });
   if (certificates) {
     const { cert, key } = certificates.server;
-    const address = local(ports.gatewayTls);
+    const address = local(mqtts);
     listeners.push({ protocol: "mqtts", address, cert_file: cert, key_file: key });
   }
   return {
     role: "gateway",
-    name: GATEWAY,
-    data: folder.dataOf("gateway"),
-    access: { users_file: folder.settingsOf("gateway.users") },
+    name: gatewayName(number),
+    data: folder.dataOf(part),
+    access: { users_file: folder.settingsOf(`${part}.users`) },
     listeners,
-    status: { address: local(ports.gatewayStatus) },
-    ...(certificates ? { uplink: uplink(folder, ports, certificates) } : {}),
+    status: { address: local(status) },
+    ...(certificates ? { uplink: uplink(options, number, certificates.ca) } : {}),
+    ...(number === 1 ? plugged(folder) : {}),
+  };
+}
+
+function plugged(folder: ChainFolder): SettingsTable {
+  return {
     bridge: { broker: `unix:${folder.gatewaySocket}` },
     links: [
       {
@@ -101,13 +129,15 @@ function gatewaySettings({ folder, ports, certificates }: SettingsOptions): Sett
   };
 }
 
-function uplink(folder: ChainFolder, ports: Ports, { ca, gateway }: Certificates): SettingsTable {
+function uplink({ folder, ports }: SettingsOptions, number: number, ca: string): SettingsTable {
+  const name = gatewayName(number);
+  const { cert, key } = pair(folder.certificates, name);
   return {
-    url: `rediss://${GATEWAY}@localhost:${ports.landingFront}`,
-    password_file: folder.password("gateway"),
+    url: `rediss://${name}@localhost:${ports.landingFront}`,
+    password_file: folder.password(gatewayPartName(number)),
     ca_file: ca,
-    cert_file: gateway.cert,
-    key_file: gateway.key,
+    cert_file: cert,
+    key_file: key,
   };
 }
 
@@ -138,13 +168,16 @@ function cloudSettings({ folder, ports }: SettingsOptions, number: 1 | 2): Setti
  * A gateway may touch its own keys, and run on them the commands that the functions consist of: a
  * function has no more rights than who calls it. It may not delete, list, or read anyone else's.
  */
-function landingUsers({ gateway, cloud, health }: Passwords): string {
-  const { up, pos, down } = landingKeys(GATEWAY);
-  const keys = `%RW~${up} %RW~${pos} %R~${down}`;
+function landingUsers({ gateways, cloud, health }: Passwords): string {
   const commands = "-@all +fcall +xadd +hget +hset +time +xread +ping +hello +client|setname";
   return [
     "user default off",
-    `user ${GATEWAY} reset on >${gateway} ${keys} resetchannels ${commands}`,
+    ...gateways.map((password, index) => {
+      const name = gatewayName(index + 1);
+      const { up, pos, down } = landingKeys(name);
+      const keys = `%RW~${up} %RW~${pos} %R~${down}`;
+      return `user ${name} reset on >${password} ${keys} resetchannels ${commands}`;
+    }),
     `user cloud reset on >${cloud} ~* &* +@all`,
     `user health reset on >${health} resetchannels -@all +ping +role`,
     "",
@@ -156,11 +189,20 @@ function landingRedis(options: SettingsOptions): string {
   return `${redis(options, "landing", options.ports.landing)}aclfile "${users}"\n`;
 }
 
+function landingReplica(options: SettingsOptions, { cloud }: Passwords): string {
+  const users = options.folder.settingsOf("landing.acl");
+  const { landing, landingReplica: port } = options.ports;
+  const login = `masteruser cloud\nmasterauth ${cloud}\n`;
+  const own = `aclfile "${users}"\n${login}replicaof 127.0.0.1 ${landing}\n`;
+  return `${redis(options, "landing-replica", port)}${own}`;
+}
+
 function clusterRedis(options: SettingsOptions, { cluster }: Passwords): string {
   return `${redis(options, "cluster", options.ports.cluster)}requirepass ${cluster}\n`;
 }
 
-function redis({ folder, redisAppendFsync }: SettingsOptions, part: string, port: number): string {
+function redis(options: SettingsOptions, part: string, port: number): string {
+  const { folder, redisAppendFsync, redisBytesMax = REDIS_BYTES_MAX } = options;
   return [
     "bind 127.0.0.1",
     `port ${port}`,
@@ -170,13 +212,15 @@ function redis({ folder, redisAppendFsync }: SettingsOptions, part: string, port
     `appendfsync ${redisAppendFsync}`,
     'save ""',
     // Full, it must refuse rather than drop streams and positions.
-    "maxmemory 256mb",
+    `maxmemory ${redisBytesMax}`,
     "maxmemory-policy noeviction",
     "",
   ].join("\n");
 }
 
-function haproxy({ ports }: SettingsOptions, { ca, serverPem }: Certificates): string {
+function haproxy(options: SettingsOptions, { ca, serverPem }: Certificates): string {
+  const { ports } = options;
+  const replica = { name: "landing-replica", address: local(ports.landingReplica), backup: true };
   return renderHaproxy({
     log: "stdout format raw daemon",
     // Small enough for the open files that an ordinary user may have.
@@ -193,7 +237,10 @@ function haproxy({ ports }: SettingsOptions, { ca, serverPem }: Certificates): s
       certificate: serverPem,
       gatewayCa: ca,
       healthUser: "health",
-      redis: [{ name: "landing", address: local(ports.landing) }],
+      redis: [
+        { name: "landing", address: local(ports.landing) },
+        ...(options.landingReplica ? [replica] : []),
+      ],
     },
   });
 }

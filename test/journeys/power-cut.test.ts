@@ -9,7 +9,7 @@ import type { MqttClient } from "mqtt";
 import { loadLandingLibrary } from "../../broker/ingest/landing-library.ts";
 import { DiskShim, type LostAs } from "../../scripts/disk-shim/disk-shim.ts";
 import { Device } from "../../scripts/torture/device.ts";
-import { Random } from "../hostile/support/random.ts";
+import { Random } from "../../scripts/torture/random.ts";
 import { type RedisServer, startRedis } from "../support/redis-server.ts";
 import { waitFor } from "../support/wait-for.ts";
 import { freePlace, type Gateway, type Place, startGateway } from "./support/gateway.ts";

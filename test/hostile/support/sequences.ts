@@ -1,6 +1,7 @@
 // sequences: what hostile clients send: bytes, how they are cut, how the connection ends.
 // Path: sequences.test → [sequences] → assault. Touches: nothing.
 
+import { Random } from "../../../scripts/torture/random.ts";
 import {
   ackPacket,
   type ConnectOptions,
@@ -15,7 +16,6 @@ import {
   type Version,
 } from "../../conformance/support/wire-build.ts";
 import type { Properties } from "../../conformance/support/wire-properties.ts";
-import { Random } from "./random.ts";
 
 export interface Sequence {
   readonly kind: Kind;

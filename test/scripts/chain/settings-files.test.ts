@@ -28,18 +28,23 @@ const ports = await freePorts();
 const options: SettingsOptions = {
   folder,
   ports,
-  certificates: await ensureCertificates(folder.certificates, "gw-001"),
+  certificates: await ensureCertificates(folder.certificates, "gw-001", "gw-002"),
+  gateways: 2,
   gatewaySettings: { limits: { connections_max: 7 }, bridge: null },
   cloudSettings: {},
   redisAppendFsync: "everysec",
 };
 const passwords: Passwords = await writeSettings(options);
+const passwordOf = (gateway: number) => passwords.gateways[gateway - 1] ?? "";
 
 test("the brokers' own check finds every settings file good", () => {
   assert.equal(readSettings(folder.settingsOf("cloud-1.toml")).name, "cloud-1");
   assert.equal(readSettings(folder.settingsOf("cloud-2.toml")).name, "cloud-2");
   const gateway = readSettings(folder.settingsOf("gateway.toml"));
   assert.equal(gateway.uplink?.url, `rediss://gw-001@localhost:${ports.landingFront}`);
+  const second = readSettings(folder.settingsOf("gateway-2.toml"));
+  assert.equal(second.uplink?.url, `rediss://gw-002@localhost:${ports.landingFront}`);
+  assert.deepEqual(second.links, [], "the device is plugged into the first");
 });
 
 test("what is laid upon the settings is in them, and the rest stays", () => {
@@ -58,11 +63,14 @@ test("only the owner may read what holds a secret, and HAProxy's file holds none
     assert.equal(statSync(folder.settingsOf(name)).mode & 0o077, 0, name);
   }
   const haproxy = readFileSync(folder.settingsOf("haproxy.cfg"), "utf8");
-  for (const password of Object.values(passwords)) assert.ok(!haproxy.includes(password));
+  for (const password of Object.values(passwords).flat()) assert.ok(!haproxy.includes(password));
 });
 
 const landing = new Part(
-  planOf("landing", { folder, ports, passwords, program: "sources", deviceIntervalMs: 1_000 }),
+  planOf("landing", {
+    ...{ folder, ports, passwords, program: "sources", deviceIntervalMs: 1_000 },
+    ...{ haproxyReloads: false, environment: {} },
+  }),
   { say() {}, started() {} },
 );
 
@@ -89,7 +97,7 @@ after(async () => {
 });
 
 test("a gateway may append, probe and read commands, and that is all that it needs", async () => {
-  const gateway = login("gw-001", passwords.gateway);
+  const gateway = login("gw-001", passwordOf(1));
   const { up, pos, down } = landingKeys("gw-001");
   const append = ["default", "1000", "0", "3", "frame"];
   assert.deepEqual(await gateway.call("FCALL", LANDING_FUNCTIONS.append, 2, up, pos, ...append), [
@@ -110,7 +118,7 @@ test("a gateway may append, probe and read commands, and that is all that it nee
 });
 
 test("a gateway may not touch another's keys, delete, list, or speak to other clients", async () => {
-  const gateway = login("gw-001", passwords.gateway);
+  const gateway = login("gw-001", passwordOf(1));
   const other = landingKeys("gw-002");
   const own = landingKeys("gw-001");
   const refused: [string, ...string[]][] = [

@@ -1,5 +1,5 @@
 // random: numbers that look random and are the same in each run.
-// Path: tests of hostile input → [random]. Touches: nothing.
+// Path: torture, tests → [random]. Touches: nothing.
 
 /** A source of such numbers; one seed, one run of them (mulberry32). */
 export class Random {
