@@ -39,6 +39,9 @@ export async function startGateway(settings: Settings, log: Log): Promise<Servic
     await outbox.recover();
   });
   registerOutboxMetrics(metrics, outbox);
+  metrics.gauge("sluice_store_writable", "1 while what arrives can be stored.", () =>
+    Number(store.fault === undefined),
+  );
 
   const mqtt = await Mqtt.start({
     settings,
