@@ -36,6 +36,8 @@ export interface DeviceOptions {
 type Stage = "answer" | "completion";
 
 const RECONNECT_MS = 200;
+/** How long it publishes nothing new after a refusal. */
+const REFUSED_MS = 200;
 const PACKET_IDS = 65_535;
 
 export class Device {
@@ -54,6 +56,7 @@ export class Device {
   #isPaused = false;
   #hasEnded = false;
   #sent = 0;
+  #quietUntilMs = 0;
 
   /** Connects, and publishes until it is paused. */
   constructor(options: DeviceOptions) {
@@ -141,6 +144,7 @@ export class Device {
     if (code < REFUSED_FROM) this.#acknowledged.add(number);
     // One that is sent again may be refused though it was in custody already: the promise stands.
     else if (!this.#acknowledged.has(number)) this.#refused.add(number);
+    if (code >= REFUSED_FROM) this.#quietUntilMs = performance.now() + REFUSED_MS;
   }
 
   #release(socket: Socket, number: number): void {
@@ -160,6 +164,7 @@ export class Device {
   }
 
   #fill(): void {
+    if (performance.now() < this.#quietUntilMs) return;
     const { burstMax, windowMax } = this.#options;
     for (let burst = 0; burst < burstMax; burst += 1) {
       const isFull = this.#underWay.size >= windowMax;

@@ -30,6 +30,8 @@ export interface Gateway {
   output(): string;
   /** undefined while nobody answers. */
   status(): Promise<StatusDocument | undefined>;
+  /** /metrics, whole. */
+  metrics(): Promise<string>;
 }
 
 /** Starts it with `more` laid over the settings; it ends with the test. */
@@ -68,5 +70,6 @@ export function startGateway(
     const answer = await fetch(`http://127.0.0.1:${statusPort}/status.json`).catch(() => undefined);
     return answer && ((await answer.json()) as StatusDocument);
   };
-  return { child, exited, output: () => output, status };
+  const metrics = async () => (await fetch(`http://127.0.0.1:${statusPort}/metrics`)).text();
+  return { child, exited, output: () => output, status, metrics };
 }
