@@ -21,7 +21,7 @@ import { type Listeners, openListeners } from "./listeners.ts";
 import { FlushTurn } from "./output.ts";
 import type { Entrance, Peer } from "./reception.ts";
 import { Retained } from "./retained.ts";
-import { type Recipient, Routing } from "./routing.ts";
+import { type Order, type Recipient, Routing } from "./routing.ts";
 import { Sessions } from "./sessions.ts";
 import { Subscribing } from "./subscribing.ts";
 import { Subscriptions } from "./subscriptions.ts";
@@ -153,6 +153,15 @@ export class Mqtt {
   /** Publishes in the broker's own name; resolves when it is in custody and handed on. */
   async publish(message: Message): Promise<void> {
     await this.#routing.publish(message, { last: undefined });
+  }
+
+  /**
+   * A publisher in the broker's own name: its messages need not wait for each other to keep their
+   * order, and behind one that fails none is handed on. undefined: done already.
+   */
+  publisher(): (message: Message) => Promise<void> | undefined {
+    const order: Order = { last: undefined, endsAtFault: true };
+    return (message) => this.#routing.publish(message, order);
   }
 
   /** Publishes what `read` says on $SYS/broker/…, for as long as the broker runs. */

@@ -11,6 +11,12 @@ import type { Entitled, Grant, Subscriber, Subscriptions } from "./subscriptions
 /** The messages of one publisher, kept in order: settles when its last one was emitted or refused. */
 export interface Order {
   last: Promise<void> | undefined;
+  /**
+   * Set by a publisher that begins anew at what failed, as ingest does: what stands behind it in
+   * this order is refused with the same fault, or it would arrive before it.
+   */
+  readonly endsAtFault?: true;
+  fault?: unknown;
 }
 
 /** What brokers of one cluster tell each other beside messages. */
@@ -107,6 +113,7 @@ export class Routing {
     order: Order,
     incoming?: Taking["incoming"],
   ): Promise<void> | undefined {
+    if (order.fault !== undefined) return Promise.reject(order.fault);
     const { subscriptions, custody } = this.#options;
     const entitled = subscriptions.entitled(message.topic);
     const chosen = entitled.groups.length === 0 ? NOBODY : choose(entitled, message);
@@ -163,9 +170,11 @@ export class Routing {
     try {
       const isRepeat = (await taken) === "repeat";
       await before;
+      if (order.fault !== undefined) throw order.fault;
       emission = this.#emit(isRepeat ? { ...envelope, isRepeat } : envelope);
     } catch (fault) {
       await before;
+      if (order.endsAtFault) order.fault ??= fault;
       throw fault;
     } finally {
       if (order.last === turn.promise) order.last = undefined;

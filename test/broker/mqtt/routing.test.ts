@@ -209,6 +209,26 @@ test("a message that the bus refuses is refused to its publisher, and the next o
   assert.deepEqual(inbox.texts, ["2"]);
 });
 
+test("in an order that ends at a fault nothing is emitted behind it, nor taken into custody later", async () => {
+  const { routing, custody, subscribe } = await open();
+  const inbox = subscribe(new Inbox("subscriber"), "#");
+  const order: Order = { last: undefined, endsAtFault: true };
+  const custodies = ["1", "2", "3"].map(() => Promise.withResolvers<Taken>());
+  const publishing = custodies.map(({ promise }, index) => {
+    custody.taking = () => promise;
+    return Promise.resolve(routing.publish(messageOf("a", String(index + 1)), order));
+  });
+  const settled = Promise.allSettled(publishing);
+  custodies[2]?.resolve("taken");
+  custodies[1]?.reject(new Error("full"));
+  custodies[0]?.resolve("taken");
+  const outcomes = (await settled).map((it) => it.status === "rejected" && it.reason.message);
+  assert.deepEqual(outcomes, [false, "full", "full"]);
+  custody.taking = () => assert.fail("asked for what is refused anyway");
+  await assert.rejects(Promise.resolve(routing.publish(messageOf("a", "4"), order)), /full/);
+  assert.deepEqual(inbox.texts, ["1"]);
+});
+
 test("custody is asked for those whose sessions are kept, at the lesser QoS, once each", async () => {
   const { routing, custody, subscribe } = await open();
   const kept = subscribe(new Inbox("kept", { isKept: true, isHere: false }), "a/+", {
