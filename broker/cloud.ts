@@ -46,7 +46,7 @@ export async function startCloud(settings: Settings, log: Log): Promise<Service>
     landing,
     cluster: clusterSettings,
     settings: settings.ingest,
-    deliver: async (message) => mqtt?.publish(message),
+    publisher: () => publisherOf(mqtt),
     log,
     metrics,
   });
@@ -57,7 +57,7 @@ export async function startCloud(settings: Settings, log: Log): Promise<Service>
     version: VERSION,
     startedAtMs,
     ready: mqtt !== undefined && cluster.unavailable() === undefined,
-    reasons: [cluster.unavailable(), ingest.unavailable()].filter((why) => why !== undefined),
+    reasons: reasonsOf(cluster, ingest),
     connections: mqtt?.connections ?? 0,
     ingest: ingest.status(),
   });
@@ -101,6 +101,17 @@ export async function startCloud(settings: Settings, log: Log): Promise<Service>
       notify.close();
     },
   };
+}
+
+/** Ingest runs once there is a broker. */
+function publisherOf(mqtt: Mqtt | undefined): ReturnType<Mqtt["publisher"]> {
+  assert(mqtt, "ingest runs before there is a broker");
+  return mqtt.publisher();
+}
+
+function reasonsOf(cluster: Cluster, ingest: Ingest): string[] {
+  const waiting = [cluster.unavailable(), ingest.unavailable()];
+  return [...waiting.filter((why) => why !== undefined), ...ingest.warnings()];
 }
 
 /** A command is ours when the landing has it, all else when the cluster Redis has. */

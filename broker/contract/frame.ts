@@ -7,6 +7,9 @@ import { decodeRecord, type OutboxRecord } from "./message.ts";
 
 export const FRAME_LIMITS = { recordsMax: 256, bytesMax: 256 * 1024 } as const;
 
+/** More records than any sender would cut: reading stops before their count takes the memory. */
+const RECORDS_READ_MAX = 65_536;
+
 /** The first byte of a frame; another layout takes another number. */
 const FRAME_VERSION = 1;
 
@@ -47,6 +50,9 @@ export function decodeFrame(bytes: Uint8Array): Sequenced[] {
   if (next < 1) throw new SluiceError("FRAME_INVALID", "begins with sequence 0, which none has");
   const records: Sequenced[] = [];
   while (reader.left > 0) {
+    if (records.length === RECORDS_READ_MAX) {
+      throw new SluiceError("FRAME_INVALID", `holds more than ${RECORDS_READ_MAX} records`);
+    }
     const record = decodeRecord(reader.take(reader.varint()));
     const last = record.kind === "gap" ? record.gap.to : next;
     if (record.kind === "gap" && record.gap.from !== next) {

@@ -62,6 +62,8 @@ export interface UplinkStatus {
 export interface IngestStatus {
   readonly partitionsOwned: number;
   readonly partitions: number;
+  /** Dead letters that are kept in the cluster, of all gateways and brokers. */
+  readonly deadLetters: number;
   readonly gateways: readonly GatewayStatus[];
 }
 
@@ -69,5 +71,16 @@ export interface GatewayStatus {
   readonly gateway: string;
   readonly state: "online" | "offline";
   readonly why: string;
+  /** How much older than the landing's newest entry what the cluster has is, by the landing's clock. */
+  readonly behindMs: number;
+  /** Since this broker took the gateway up, as all that follow: taken into the cluster. */
   readonly ingestedMessages: number;
+  /** Had been taken before. */
+  readonly repeatedMessages: number;
+  /** Gap records stand for them: how many, by reason. */
+  readonly missingMessages: Readonly<Record<string, number>>;
+  /** Neither came nor were told of. */
+  readonly lostMessages: number;
+  /** Records and frames that could not be handed on. */
+  readonly deadLetters: number;
 }

@@ -21,9 +21,10 @@ export interface Checkpoint {
 
 const FIELD = { cursor: "cursor", lane: "lane:" } as const;
 
+/** KEYS lease checkpoint, ARGV node, cursor, then field and value of each lane that changes. */
 const SAVE = `
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[2], '${FIELD.cursor}', ARGV[2], '${FIELD.lane}' .. ARGV[3], ARGV[4])
+redis.call('HSET', KEYS[2], '${FIELD.cursor}', unpack(ARGV, 2))
 return 1`;
 
 export async function loadCheckpoint(redis: Redis, gateway: string): Promise<Checkpoint> {
@@ -35,19 +36,20 @@ export async function loadCheckpoint(redis: Redis, gateway: string): Promise<Che
   return { cursor: fields[FIELD.cursor] ?? "0-0", lanes };
 }
 
-/** Saves the position of one lane; false when `node` does not own the gateway's partition any more. */
+/** Saves cursor and positions; false when `node` does not own the gateway's partition any more. */
 export async function saveCheckpoint(
   redis: Redis,
   node: string,
   gateway: string,
-  cursor: string,
-  lane: string,
-  position: LanePosition,
+  { cursor, lanes }: Checkpoint,
 ): Promise<boolean> {
   const keys = [leaseKey(partitionOf(gateway)), key(gateway)];
-  const value = `${position.epoch}:${position.seq}`;
+  const fields = [...lanes].flatMap(([lane, { epoch, seq }]) => [
+    FIELD.lane + lane,
+    `${epoch}:${seq}`,
+  ]);
   const saved = await askRedis("cluster Redis", () =>
-    redis.eval(SAVE, 2, ...keys, node, cursor, lane, value),
+    redis.eval(SAVE, 2, ...keys, node, cursor, ...fields),
   );
   return saved === 1;
 }

@@ -12,24 +12,35 @@ import { backoffMs, wait } from "#runtime/backoff";
 import { steadyNowMs } from "#runtime/clock";
 import type { Log } from "#runtime/log";
 import type { Metrics } from "#runtime/metrics";
-import { askRedis, createRedis } from "#runtime/redis";
+import { createRedis } from "#runtime/redis";
 import type { RedisSettings, Settings } from "#runtime/settings-schema";
+import { Budget } from "./budget.ts";
 import { loadCheckpoint, saveCheckpoint } from "./checkpoints.ts";
+import { GatewayCounts, type IngestMetrics, ingestMetrics } from "./counts.ts";
+import { bury, countDeadLetters } from "./dead-letters.ts";
 import { Landing, type LandingEntry } from "./landing.ts";
 import { claimPartitions, PARTITIONS, partitionOf, releasePartitions } from "./leases.ts";
 import { type Presence, presenceMessage, presenceOf } from "./presence.ts";
-import { Stream, type StreamCounters, streamCounters, type Taken } from "./stream.ts";
+import { checkRedis, type RedisFault } from "./redis-check.ts";
+import { type Publish, Stream } from "./stream.ts";
 
 const SWEEP_MS = 1_000;
 const RETRY_MS_LEAST = 100;
 const RETRY_MS_MOST = 5_000;
-const DEAD_LETTERS = { key: "sluice:dead", countMax: 10_000 } as const;
+/** How often what both Redis are set to is looked at. */
+const CHECK_MS = 10_000;
+/** How many gateways are looked after at a time. */
+const TENDED_MAX = 64;
+/** One delivery during which leases were renewed so often is stuck: another node shall take over. */
+const RENEWALS_MAX = 60;
+const GATEWAY_BYTES_MAX = 268_435_456;
 
 export interface IngestOptions {
   readonly landing: RedisSettings;
   readonly cluster: RedisSettings;
   readonly settings: Settings["ingest"];
-  readonly deliver: (message: Message) => Promise<void>;
+  /** A new publisher into the cluster, see Stream. */
+  readonly publisher: () => Publish;
   readonly log: Log;
   readonly metrics: Metrics;
 }
@@ -38,39 +49,57 @@ export interface IngestOptions {
 interface Owned {
   readonly stream: Stream;
   presence: Presence | undefined;
+  /** The newest id that the landing gave out for it. */
+  newestId: string;
+}
+
+/** What was read of the landing, and behind which cursors. */
+interface Read {
+  readonly entries: ReadonlyMap<string, readonly LandingEntry[]>;
+  readonly cursors: ReadonlyMap<string, string>;
 }
 
 /**
- * One loop: claim partitions, find their gateways, read behind their cursors, deliver, save. A fault
- * of either Redis ends the round; the next one begins from the saved checkpoints, because a Redis
- * that came back may have forgotten what this process remembers.
+ * One loop: claim partitions, find their gateways, read behind their cursors, deliver, save; the
+ * next entries are read while those before are delivered, and gateways do not wait for each other
+ * within a round. A fault of either Redis ends the round; the next one begins from the saved
+ * checkpoints, because a Redis that came back may have forgotten what this process remembers.
  */
 export class Ingest {
   readonly #options: IngestOptions;
   /** New with each process: the fencing token of its leases. */
   readonly #node = `${hostname()}-${randomUUID()}`;
   readonly #cluster: Redis;
-  readonly #count: StreamCounters;
+  readonly #metrics: IngestMetrics;
+  readonly #budget: Budget;
   readonly #stop = new AbortController();
   readonly #owned = new Map<string, Owned>();
   #partitions = new Set<number>();
   #landing: Landing | undefined;
+  #ahead: Promise<Read> | undefined;
   #sweptAtMs = Number.NEGATIVE_INFINITY;
+  #checkedAtMs = Number.NEGATIVE_INFINITY;
+  /** When the leases run out, by this process's own clock, unless they are renewed. */
+  #leasedUntilMs = Number.NEGATIVE_INFINITY;
+  #faults: readonly RedisFault[] = [];
+  #deadLetters = 0;
   #why: string | undefined = "connecting to the landing Redis";
 
   constructor(options: IngestOptions) {
     this.#options = options;
-    this.#count = streamCounters(options.metrics);
+    this.#metrics = ingestMetrics(options.metrics);
+    this.#budget = new Budget({
+      gatewayBytesMax: GATEWAY_BYTES_MAX,
+      nowMs: () => performance.now(),
+      switchedOff: (gateway) => this.#metrics.switchedOff({ gateway }),
+      log: options.log,
+    });
     this.#cluster = createRedis(options.cluster, "strict");
     this.#cluster.on("error", () => {
       // Each command says so too, to the loop that knows what to do.
     });
     this.#cluster.on("close", () => this.#owned.clear());
-    options.metrics.gauge(
-      "sluice_ingest_partitions_owned",
-      "Partitions that this node owns.",
-      () => this.#partitions.size,
-    );
+    this.#registerGauges();
   }
 
   /** Runs until stop(). */
@@ -114,83 +143,168 @@ export class Ingest {
     return this.#why;
   }
 
+  /** What is wrong, though frames are taken in: what either Redis may lose, and why. */
+  warnings(): readonly string[] {
+    return this.#faults.map(({ why }) => why);
+  }
+
   status(): IngestStatus {
-    const gateways: GatewayStatus[] = [...this.#owned].map(([gateway, { stream, presence }]) => ({
+    const gateways = [...this.#owned].map(([gateway, owned]) => this.#statusOf(gateway, owned));
+    const { size: partitionsOwned } = this.#partitions;
+    return { partitionsOwned, partitions: PARTITIONS, deadLetters: this.#deadLetters, gateways };
+  }
+
+  #statusOf(gateway: string, { stream, presence, newestId }: Owned): GatewayStatus {
+    const { counts } = stream;
+    return {
       gateway,
       state: presence?.state ?? "offline",
-      why: presence?.why ?? "not heard yet",
-      ingestedMessages: stream.messages,
-    }));
-    return { partitionsOwned: this.#partitions.size, partitions: PARTITIONS, gateways };
+      why: this.#budget.offWhy(gateway) ?? presence?.why ?? "not heard yet",
+      behindMs: behindMs(stream.cursor, newestId),
+      ingestedMessages: counts.messages,
+      repeatedMessages: counts.repeats,
+      missingMessages: Object.fromEntries(counts.gaps),
+      lostMessages: counts.lost,
+      deadLetters: counts.deadLetters,
+    };
   }
 
   async #round(): Promise<void> {
     this.#landing ??= await this.#connect();
-    if (performance.now() - this.#sweptAtMs >= SWEEP_MS) await this.#sweep(this.#landing);
+    const landing = this.#landing;
+    if (performance.now() - this.#sweptAtMs >= SWEEP_MS) await this.#sweep(landing);
     this.#setWhy(undefined);
-    const streams = new Map([...this.#owned].map(([name, { stream }]) => [name, stream]));
-    const cursors = new Map([...streams].map(([name, { cursor }]) => [name, cursor]));
-    if (cursors.size === 0) return wait(SWEEP_MS, this.#stop.signal);
-    for (const entry of await this.#landing.read(cursors)) {
-      // Leases are renewed between entries too, however long a batch takes.
-      if (performance.now() - this.#sweptAtMs >= SWEEP_MS) await this.#sweep(this.#landing);
-      // What was read of the others is read again too: no cursor has passed it yet.
-      if ((await this.#take(entry, streams.get(entry.gateway))) === "again") return;
+    const ahead = this.#ahead;
+    this.#ahead = undefined;
+    const read = await (ahead ?? this.#read(landing, new Map()));
+    if (read.entries.size === 0) return;
+    this.#ahead = this.#read(landing, read.entries);
+    // It is awaited by the next round, if there is one.
+    this.#ahead.catch(() => {});
+    await this.#renewing(landing, this.#takeAll(read));
+  }
+
+  /** Reads behind the cursors, or behind `taking`, which is on its way already. */
+  async #read(
+    landing: Landing,
+    taking: ReadonlyMap<string, readonly LandingEntry[]>,
+  ): Promise<Read> {
+    const cursors = new Map<string, string>();
+    for (const [gateway, { stream }] of this.#owned) {
+      const cursor = taking.get(gateway)?.at(-1)?.id ?? stream.cursor;
+      if (stream.isDue) cursors.set(gateway, cursor);
+    }
+    if (cursors.size > 0) return { entries: await landing.read(cursors), cursors };
+    await wait(RETRY_MS_LEAST, this.#stop.signal);
+    return { entries: new Map(), cursors };
+  }
+
+  /** Leases are renewed meanwhile, however long it takes. */
+  async #renewing(landing: Landing, work: Promise<void>): Promise<void> {
+    const over = new AbortController();
+    const ending = work.finally(() => over.abort());
+    ending.catch(() => {});
+    try {
+      for (let renewal = 0; renewal < RENEWALS_MAX && !over.signal.aborted; renewal += 1) {
+        const dueMs = this.#sweptAtMs + SWEEP_MS - performance.now();
+        await wait(Math.max(0, dueMs), over.signal);
+        if (!over.signal.aborted) await this.#sweep(landing);
+      }
+    } finally {
+      // What is on its way ends before anything begins anew.
+      await ending;
     }
   }
 
-  /** An entry is for the stream that it was read for: a newer one begins at its own checkpoint. */
-  async #take(entry: LandingEntry, stream: Stream | undefined): Promise<Taken> {
-    const isOurs = stream !== undefined && this.#owned.get(entry.gateway)?.stream === stream;
-    if (!isOurs || this.#stop.signal.aborted) return "gone";
-    const taken = await stream.take(entry);
-    if (taken === "gone") this.#owned.delete(entry.gateway);
-    return taken;
+  /** Each gateway's entries for itself; what one is in trouble with is no other's. */
+  async #takeAll({ entries, cursors }: Read): Promise<void> {
+    const taking = [...entries].map(([gateway, some]) =>
+      this.#take(gateway, some, cursors.get(gateway)),
+    );
+    for (const outcome of await Promise.allSettled(taking)) {
+      if (outcome.status === "rejected") throw outcome.reason;
+    }
+  }
+
+  async #take(
+    gateway: string,
+    entries: readonly LandingEntry[],
+    cursor: string | undefined,
+  ): Promise<void> {
+    const stream = this.#owned.get(gateway)?.stream;
+    // Read for a stream that was replaced since, or that went back: it reads them again.
+    if (!stream || stream.cursor !== cursor) return;
+    const taken = await stream.take(entries);
+    if (taken === "gone" && this.#owned.get(gateway)?.stream === stream) this.#drop(gateway);
   }
 
   async #connect(): Promise<Landing> {
     const landing = await Landing.connect(this.#options.landing);
-    const policy = await landing.evictionPolicy();
-    if (policy !== undefined && policy !== "noeviction") {
-      this.#options.log.error({ policy }, "landing Redis: set maxmemory-policy noeviction");
-    }
     this.#owned.clear();
+    this.#checkedAtMs = Number.NEGATIVE_INFINITY;
     return landing;
   }
 
   /** Renews leases, takes up new gateways, drops lost ones, and looks after each. */
   async #sweep(landing: Landing): Promise<void> {
-    this.#sweptAtMs = performance.now();
-    const leaseMs = this.#options.settings.lease_seconds * 1_000;
-    this.#partitions = await claimPartitions(this.#cluster, this.#node, leaseMs);
+    await this.#claim();
     const isOurs = (gateway: string) => this.#partitions.has(partitionOf(gateway));
-    for (const gateway of this.#owned.keys()) if (!isOurs(gateway)) this.#owned.delete(gateway);
-    for (const gateway of await landing.gateways()) {
-      if (!isOurs(gateway)) continue;
-      if (!this.#owned.has(gateway)) await this.#takeUp(landing, gateway);
-      await this.#lookAfter(landing, gateway);
+    for (const gateway of this.#owned.keys()) if (!isOurs(gateway)) this.#drop(gateway);
+    const gateways = (await landing.gateways()).filter(isOurs);
+    for (let at = 0; at < gateways.length; at += TENDED_MAX) {
+      const some = gateways.slice(at, at + TENDED_MAX);
+      await Promise.all(some.map((gateway) => this.#tend(landing, gateway)));
     }
+    if (performance.now() - this.#checkedAtMs >= CHECK_MS) await this.#check(landing);
+  }
+
+  async #claim(): Promise<void> {
+    const nowMs = performance.now();
+    this.#sweptAtMs = nowMs;
+    const leaseMs = this.#options.settings.lease_seconds * 1_000;
+    // Somebody else may have come further in between: what is remembered here is old.
+    if (nowMs >= this.#leasedUntilMs) this.#owned.clear();
+    this.#partitions = await claimPartitions(this.#cluster, this.#node, leaseMs);
+    // By the time before it was asked for: in Redis the lease lasts longer than that.
+    this.#leasedUntilMs = nowMs + leaseMs;
+  }
+
+  async #tend(landing: Landing, gateway: string): Promise<void> {
+    if (!this.#owned.has(gateway)) await this.#takeUp(landing, gateway);
+    await this.#lookAfter(landing, gateway);
+    await this.#budget.look(landing, gateway);
   }
 
   async #takeUp(landing: Landing, gateway: string): Promise<void> {
     const checkpoint = await loadCheckpoint(this.#cluster, gateway);
+    const isOurs = () =>
+      this.#owned.get(gateway)?.stream === stream &&
+      performance.now() < this.#leasedUntilMs &&
+      !this.#stop.signal.aborted;
     const stream: Stream = new Stream({
       gateway,
       checkpoint,
-      deliver: this.#options.deliver,
-      save: async (cursor, lane, position) => {
+      publisher: this.#options.publisher,
+      isOurs,
+      save: async (reached) => {
         // The cluster Redis went away meanwhile, and may have forgotten what was delivered.
         if (this.#owned.get(gateway)?.stream !== stream) return false;
-        return saveCheckpoint(this.#cluster, this.#node, gateway, cursor, lane, position);
+        return saveCheckpoint(this.#cluster, this.#node, gateway, reached);
       },
-      bury: (entry, reason) => this.#bury(entry, reason),
+      bury: (letter) => bury(this.#cluster, letter, Date.now()),
       clock: steadyNowMs,
       log: this.#options.log,
-      count: this.#count,
+      counts: new GatewayCounts(gateway, this.#metrics),
     });
-    stream.rewindBehind(await landing.newestId(gateway));
-    this.#owned.set(gateway, { stream, presence: undefined });
+    const newestId = await landing.newestId(gateway);
+    stream.rewindBehind(newestId);
+    this.#owned.set(gateway, { stream, presence: undefined, newestId });
     this.#options.log.info({ gateway, cursor: stream.cursor }, "takes in this gateway's frames");
+  }
+
+  #drop(gateway: string): void {
+    this.#owned.delete(gateway);
+    this.#budget.forget(gateway);
   }
 
   async #lookAfter(landing: Landing, gateway: string): Promise<void> {
@@ -200,25 +314,30 @@ export class Ingest {
     const { silentMs, left, downCursor } = await landing.seen(gateway);
     const presence = presenceOf(silentMs, left, gateway_silent_seconds_max * 1_000);
     if (presence.state !== owned.presence?.state) {
-      await this.#options.deliver(presenceMessage(gateway, presence, Date.now()));
+      await this.#options.publisher()(presenceMessage(gateway, presence, Date.now()));
       owned.presence = presence;
     }
-    await landing.trim(gateway, owned.stream.cursor, tail_seconds_max * 1_000, downCursor);
+    owned.newestId = await landing.newestId(gateway);
+    await landing.trim(gateway, owned.stream.doneUpTo, tail_seconds_max * 1_000, downCursor);
   }
 
-  async #bury(entry: LandingEntry, reason: string): Promise<void> {
-    const { gateway, lane, epoch, frame } = entry;
-    const fields = { gateway, lane, epoch: String(epoch), reason, frame: Buffer.from(frame) };
-    const { key, countMax } = DEAD_LETTERS;
-    await askRedis("cluster Redis", () =>
-      this.#cluster.xadd(key, "MAXLEN", "~", countMax, "*", ...Object.entries(fields).flat()),
-    );
+  /** Looks at what both Redis are set to: somebody may have mended it, or changed it. */
+  async #check(landing: Landing): Promise<void> {
+    this.#checkedAtMs = performance.now();
+    const both = [landing.checked(), checkRedis("cluster Redis", this.#cluster)];
+    const faults = (await Promise.all(both)).flat();
+    const { log } = this.#options;
+    for (const { level, why } of faultsOnlyIn(faults, this.#faults)) log[level]({ why }, "Redis");
+    for (const { why } of faultsOnlyIn(this.#faults, faults)) log.info({ why }, "Redis: no more");
+    this.#faults = faults;
+    this.#deadLetters = await countDeadLetters(this.#cluster);
   }
 
   #failed(why: string): void {
     this.#setWhy(why);
     this.#landing?.close();
     this.#landing = undefined;
+    this.#ahead = undefined;
     this.#owned.clear();
     this.#sweptAtMs = Number.NEGATIVE_INFINITY;
   }
@@ -228,4 +347,37 @@ export class Ingest {
       this.#options.log.info({ why: why ?? "" }, why ? "ingest waits" : "ingest runs");
     this.#why = why;
   }
+
+  #registerGauges(): void {
+    const { metrics } = this.#options;
+    metrics.gauge(
+      "sluice_ingest_partitions_owned",
+      "Partitions that this node owns.",
+      () => this.#partitions.size,
+    );
+    metrics.gauges(
+      "sluice_ingest_behind_seconds",
+      "How far behind the landing's newest entry the cluster is.",
+      () =>
+        [...this.#owned].map(([gateway, { stream, newestId }]) => [
+          { gateway },
+          behindMs(stream.cursor, newestId) / 1_000,
+        ]),
+    );
+    metrics.gauge(
+      "sluice_ingest_dead_letters",
+      "Dead letters that are kept, of all gateways.",
+      () => this.#deadLetters,
+    );
+  }
+}
+
+/** How much older than the landing's newest entry what the cluster has is, by the landing's clock. */
+function behindMs(cursor: string, newestId: string): number {
+  const msOf = (id: string) => Number(id.split("-")[0]);
+  return msOf(cursor) === 0 ? 0 : Math.max(0, msOf(newestId) - msOf(cursor));
+}
+
+function faultsOnlyIn(some: readonly RedisFault[], others: readonly RedisFault[]): RedisFault[] {
+  return some.filter(({ why }) => !others.some((it) => it.why === why));
 }

@@ -1,8 +1,10 @@
 // landing: the landing Redis as the cloud sees it.
 // Path: landing Redis → [landing] → ingest, and commands back. Touches: the landing Redis.
 
+import assert from "node:assert";
 import type { Redis } from "ioredis";
 import { SluiceError } from "#contract/errors";
+import { FRAME_LIMITS } from "#contract/frame";
 import {
   ENTRY_FIELDS,
   gatewayOfKey,
@@ -14,10 +16,17 @@ import {
 import { askRedis, openRedis } from "#runtime/redis";
 import type { RedisSettings } from "#runtime/settings-schema";
 import { loadLandingLibrary } from "./landing-library.ts";
+import { checkRedis, type RedisFault } from "./redis-check.ts";
 
 const READ_BLOCK_MS = 500;
-const READ_ENTRIES_MAX = 4;
+/** One read brings about so many bytes at most, as long as frames are what gateways' senders cut. */
+const READ_BYTES_MAX = 32 * 1024 * 1024;
+const READ_STREAMS_MAX = READ_BYTES_MAX / FRAME_LIMITS.bytesMax;
+/** Of one stream: enough for a full batch of small frames. */
+const READ_ENTRIES_MAX = 16;
 const SCAN_COUNT = 1_000;
+/** How many parts of a stream are looked at to tell what it takes. */
+const USAGE_SAMPLES = 1_000;
 
 export interface LandingEntry {
   readonly gateway: string;
@@ -43,6 +52,8 @@ export interface GatewaySeen {
 export class Landing {
   readonly #asking: Redis;
   readonly #reading: Redis;
+  /** With more streams than one read takes, where the next one begins. */
+  #turn = 0;
 
   private constructor(asking: Redis, reading: Redis) {
     this.#asking = asking;
@@ -50,7 +61,7 @@ export class Landing {
   }
 
   /**
-   * Connects, checks that nothing will be evicted, and loads the function library.
+   * Connects and loads the function library.
    * @throws SluiceError CLOUD_UNREACHABLE
    */
   static async connect(settings: RedisSettings): Promise<Landing> {
@@ -65,13 +76,9 @@ export class Landing {
     }
   }
 
-  /**
-   * `maxmemory-policy`: anything but noeviction deletes streams and positions under pressure.
-   * undefined where this user may not ask.
-   */
-  async evictionPolicy(): Promise<string | undefined> {
-    const reply = await this.#asking.config("GET", "maxmemory-policy").catch(() => undefined);
-    return Array.isArray(reply) ? String(reply[1]) : undefined;
+  /** What its settings promise; see checkRedis. */
+  checked(): Promise<readonly RedisFault[]> {
+    return checkRedis("landing Redis", this.#asking);
   }
 
   /** The names of all gateways that ever reached the landing. */
@@ -88,25 +95,69 @@ export class Landing {
     return names.filter((name) => name !== "");
   }
 
-  /** The newest entries behind each gateway's cursor; waits a moment when there are none. */
-  async read(cursors: ReadonlyMap<string, string>): Promise<LandingEntry[]> {
-    const keys = [...cursors.keys()].map((gateway) => landingKeys(gateway).up);
+  /**
+   * The next entries behind each gateway's cursor, of some of the gateways if they are many; waits a
+   * moment when there are none.
+   */
+  async read(cursors: ReadonlyMap<string, string>): Promise<Map<string, LandingEntry[]>> {
+    const all = [...cursors];
+    if (all.length <= READ_STREAMS_MAX) return this.#read(all, true);
+    for (let looked = 0; looked < all.length; looked += READ_STREAMS_MAX) {
+      const some = all.slice(this.#turn, this.#turn + READ_STREAMS_MAX);
+      this.#turn = this.#turn + READ_STREAMS_MAX < all.length ? this.#turn + READ_STREAMS_MAX : 0;
+      const read = await this.#read(some, false);
+      if (read.size > 0) return read;
+    }
+    return this.#read(all, true);
+  }
+
+  async #read(
+    cursors: readonly (readonly [gateway: string, cursor: string])[],
+    waits: boolean,
+  ): Promise<Map<string, LandingEntry[]>> {
+    const share = Math.floor(READ_STREAMS_MAX / cursors.length);
+    const args = ["COUNT", Math.min(READ_ENTRIES_MAX, Math.max(1, share))];
+    if (waits) args.push("BLOCK", READ_BLOCK_MS);
+    const keys = cursors.map(([gateway]) => landingKeys(gateway).up);
+    const ids = cursors.map(([, cursor]) => cursor);
     const reply = await this.#ask(() =>
-      this.#reading.xreadBuffer(
-        "COUNT",
-        READ_ENTRIES_MAX,
-        "BLOCK",
-        READ_BLOCK_MS,
-        "STREAMS",
-        ...keys,
-        ...cursors.values(),
-      ),
+      this.#reading.callBuffer("XREAD", [...args, "STREAMS", ...keys, ...ids]),
     );
-    const streams = (reply ?? []) as unknown as [Buffer, [Buffer, Buffer[]][]][];
-    return streams.flatMap(([key, entries]) =>
+    const streams = (reply ?? []) as [Buffer, [Buffer, Buffer[]][]][];
+    const read = new Map<string, LandingEntry[]>();
+    for (const [key, entries] of streams) {
       // The key, which the gateway's rights are bound to, says who it is; never the payload.
-      entries.map(([id, fields]) => entryOf(gatewayOfKey(key.toString()) ?? "", id, fields)),
-    );
+      const gateway = gatewayOfKey(key.toString());
+      assert(gateway !== undefined, `${key} was not asked for`);
+      read.set(
+        gateway,
+        entries.map(([id, fields]) => entryOf(gateway, id, fields)),
+      );
+    }
+    return read;
+  }
+
+  /** Bytes that a gateway's stream takes in the landing's memory, about. */
+  async usage(gateway: string): Promise<number> {
+    const { up } = landingKeys(gateway);
+    const bytes = await this.#ask(() => this.#asking.memory("USAGE", up, "SAMPLES", USAGE_SAMPLES));
+    return bytes ?? 0;
+  }
+
+  /**
+   * Is the Redis user of a gateway's name on? undefined: there is none.
+   * @throws SluiceError ACCESS_DENIED when this user may not ask.
+   */
+  async isUserOn(gateway: string): Promise<boolean | undefined> {
+    const user = (await this.#ask(() => this.#asking.acl("GETUSER", gateway))) as unknown[] | null;
+    if (!user) return undefined;
+    return (user[user.indexOf("flags") + 1] as string[]).includes("on");
+  }
+
+  /** Switches a gateway's user off and ends its connections. @throws SluiceError ACCESS_DENIED */
+  async switchOff(gateway: string): Promise<void> {
+    await this.#ask(() => this.#asking.acl("SETUSER", gateway, "off"));
+    await this.#ask(() => this.#asking.call("CLIENT", "KILL", "USER", gateway));
   }
 
   /** The id of the newest entry that the stream ever had. */

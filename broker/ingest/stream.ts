@@ -1,81 +1,128 @@
 // stream: one gateway's frames on their way into the cluster, each record once and in order.
 // Path: landing → [stream] → bus. Touches: what it is given.
 
-import { SluiceError } from "#contract/errors";
+import { reasonOf, SluiceError } from "#contract/errors";
 import { decodeFrame, type Sequenced } from "#contract/frame";
-import { GAP_REASON_EXPIRED, type GapRecord, isExpired, type Message } from "#contract/message";
+import {
+  encodeMessage,
+  GAP_REASON_EXPIRED,
+  type GapRecord,
+  isExpired,
+  type Message,
+} from "#contract/message";
+import { backoffMs } from "#runtime/backoff";
 import type { Log } from "#runtime/log";
-import type { Metrics } from "#runtime/metrics";
 import { bridgedMessage, type Origin, originOf } from "./bridge.ts";
 import type { Checkpoint, LanePosition } from "./checkpoints.ts";
+import type { GatewayCounts } from "./counts.ts";
+import type { DeadLetter } from "./dead-letters.ts";
 import { isOlderId, type LandingEntry } from "./landing.ts";
+
+/** How often what cannot be handed on is tried, read from the landing anew each time. */
+const TRIES_MAX = 3;
+const RETRY_MS_LEAST = 100;
+const RETRY_MS_MOST = 1_000;
+/** A batch is full once so many records are under way in it, and handed on before the next one. */
+const BATCH_RECORDS_MAX = 4_096;
+/** Lanes of one gateway: each is a field of its checkpoint, and labels of metrics. */
+const LANES_MAX = 64;
+/** Places of dead letters that are known again, should the stream be read from its beginning. */
+const BURIED_MAX = 1_024;
+const BEGINNING = "0-0";
+
+/** Hands a message to the cluster's subscribers; undefined: done already. */
+export type Publish = (message: Message) => Promise<void> | undefined;
 
 export interface StreamOptions {
   readonly gateway: string;
   readonly checkpoint: Checkpoint;
-  /** Hands a message to the cluster's subscribers; resolves when every session's queue has it. */
-  readonly deliver: (message: Message) => Promise<void>;
-  /** Saves the position; false when another node owns this gateway now. */
-  readonly save: (cursor: string, lane: string, position: LanePosition) => Promise<boolean>;
-  /** Keeps what can never be delivered, with the reason, for a person to look at. */
-  readonly bury: (entry: LandingEntry, reason: string) => Promise<void>;
+  /** A new publisher: its messages keep their order, and behind one that fails none is handed on. */
+  readonly publisher: () => Publish;
+  /** Is the gateway this node's to hand on, as far as it knows without asking? */
+  readonly isOurs: () => boolean;
+  /** Saves how far it came; false when another node owns this gateway now. */
+  readonly save: (checkpoint: Checkpoint) => Promise<boolean>;
+  /** Keeps what cannot be handed on, with the reason, for a person to look at. */
+  readonly bury: (letter: DeadLetter) => Promise<void>;
   /** The steady clock by which the cluster's messages expire, in milliseconds. */
   readonly clock: () => number;
   readonly log: Log;
-  readonly count: StreamCounters;
-}
-
-export type StreamCounters = ReturnType<typeof streamCounters>;
-
-export function streamCounters(metrics: Metrics) {
-  return {
-    messages: metrics.counter("sluice_ingest_messages_total", "Messages taken into the cluster."),
-    repeats: metrics.counter(
-      "sluice_ingest_repeats_total",
-      "Messages that the cluster had already.",
-    ),
-    gaps: metrics.counter("sluice_ingest_gaps_total", "Messages that gap records stand for."),
-    expired: metrics.counter(
-      "sluice_ingest_expired_total",
-      "Messages that expired on the gateway, or before the cluster took them.",
-    ),
-    lost: metrics.counter("sluice_ingest_lost_total", "Messages that the landing does not have."),
-    buried: metrics.counter(
-      "sluice_ingest_dead_letters_total",
-      "Records that cannot be delivered.",
-    ),
-  };
+  readonly counts: GatewayCounts;
 }
 
 /**
- * What became of an entry: the cluster has it; or the stream must be read again from its cursor,
- * and what was read already is void; or another node owns the gateway now.
+ * What became of the entries: the cluster has them; or the stream must be read again from its
+ * cursor, and what was read already is void; or the gateway is not this node's any more.
  */
 export type Taken = "taken" | "again" | "gone";
 
-/** An entry that can be read. */
-interface Readable {
+/** What a step of the way through an entry is about. */
+type Matter =
+  | { readonly kind: "message" }
+  | { readonly kind: "repeat" | "expired" | "buried" | "nothing" }
+  | { readonly kind: "gap"; readonly gap: GapRecord; readonly missing: number }
+  | { readonly kind: "lost"; readonly from: number };
+
+interface Step {
   readonly entry: LandingEntry;
-  readonly origin: Origin;
-  readonly records: readonly Sequenced[];
+  readonly matter: Matter;
+  /** The lane's newest sequence behind it. */
+  readonly last: number;
+  /** Does the entry end with it? */
+  readonly isEnd: boolean;
+  /** Of a message: settles when it was handed on. */
+  readonly done?: Promise<void> | undefined;
+  readonly message?: Message;
 }
+
+/** What cannot be handed on: one record, or an entry that cannot be read. */
+interface Trouble {
+  readonly entry: LandingEntry;
+  readonly sequence: number | undefined;
+  readonly bytes: Uint8Array;
+  readonly fault: unknown;
+}
+
+/** Entries on their way: the steps that were begun, and why it went no further. */
+interface Batch {
+  readonly publish: Publish;
+  /** The lanes' positions behind the last step. */
+  readonly lanes: Map<string, LanePosition>;
+  readonly steps: Step[];
+  entryCount: number;
+  stop: Trouble | "hole" | undefined;
+}
+
+const MESSAGE: Matter = { kind: "message" };
+const REPEAT: Matter = { kind: "repeat" };
+const EXPIRED: Matter = { kind: "expired" };
+const BURIED: Matter = { kind: "buried" };
+const NOTHING: Matter = { kind: "nothing" };
 
 /**
  * The sequence numbers say what is new: what the checkpoint covers is a repeat (the landing was
  * rewound), a hole means that entries were missed (the landing was restored under smaller ids), and
- * the stream is read from its beginning once more.
+ * the stream is read from its beginning once more. Messages of a batch are handed on without waiting
+ * for each other; the checkpoint is saved when the cluster has all of them. What fails is tried
+ * again, behind a checkpoint that ends before it, and goes to the dead letters the third time.
  */
 export class Stream {
   readonly #options: StreamOptions;
   readonly #lanes: Map<string, LanePosition>;
+  readonly #buried = new Set<string>();
   #cursor: string;
+  #savedCursor: string;
   #hasReread = false;
-  #messages = 0;
+  /** The entry of which a part is in the checkpoint already: its repeats are our own. */
+  #partlyTaken: string | undefined;
+  #failed = { place: "", tries: 0 };
+  #retryAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: StreamOptions) {
     this.#options = options;
     this.#lanes = new Map(options.checkpoint.lanes);
     this.#cursor = options.checkpoint.cursor;
+    this.#savedCursor = this.#cursor;
   }
 
   /** The id behind which to read on. */
@@ -83,121 +130,276 @@ export class Stream {
     return this.#cursor;
   }
 
-  get messages(): number {
-    return this.#messages;
+  /** Up to which id the landing is not needed any more: saved, and not to be read again. */
+  get doneUpTo(): string {
+    return isOlderId(this.#cursor, this.#savedCursor) ? this.#cursor : this.#savedCursor;
+  }
+
+  get counts(): GatewayCounts {
+    return this.#options.counts;
+  }
+
+  /** Is there nothing to wait for before it is read on? */
+  get isDue(): boolean {
+    return this.#options.clock() >= this.#retryAtMs;
   }
 
   /** The landing's newest id is behind our cursor: it went back in time, and so do we. */
   rewindBehind(newestId: string): void {
-    if (isOlderId(newestId, this.#cursor)) this.#cursor = "0-0";
+    if (isOlderId(newestId, this.#cursor)) this.#cursor = BEGINNING;
   }
 
-  async take(entry: LandingEntry): Promise<Taken> {
-    const readable = this.#decode(entry);
-    if (typeof readable === "string") {
-      await this.#bury(entry, readable);
-      this.#cursor = entry.id;
-      return "taken";
+  /**
+   * Takes entries that were read behind the cursor.
+   * @throws SluiceError CLOUD_UNREACHABLE, ACCESS_DENIED: a Redis is away, which is no fault of theirs.
+   */
+  async take(entries: readonly LandingEntry[]): Promise<Taken> {
+    for (let at = 0; at < entries.length; ) {
+      // A node that was frozen has lost its lease without hearing of it.
+      if (!this.#options.isOurs()) return "gone";
+      const batch = this.#begin(entries.slice(at));
+      const taken = await this.#finish(batch);
+      if (taken !== "taken") return taken;
+      at += batch.entryCount;
     }
-    const held = this.#lanes.get(entry.lane);
-    const isOldEpoch = held !== undefined && entry.epoch < held.epoch;
-    const first = readable.records[0]?.first ?? 1;
-    const expected = this.#expected(entry, first);
-    if (!isOldEpoch && first > expected && this.#rereads()) return "again";
-    if (!isOldEpoch && first > expected) this.#reportLost(entry, expected, first);
-    const last = isOldEpoch ? 0 : await this.#deliverAll(readable, expected);
-    this.#cursor = entry.id;
-    if (last === 0) return "taken";
-    const position = { epoch: entry.epoch, seq: last };
-    this.#lanes.set(entry.lane, position);
-    this.#hasReread = false;
-    return (await this.#options.save(entry.id, entry.lane, position)) ? "taken" : "gone";
+    return "taken";
   }
 
-  #decode(entry: LandingEntry): Readable | string {
+  #begin(entries: readonly LandingEntry[]): Batch {
+    const batch: Batch = {
+      publish: this.#options.publisher(),
+      lanes: new Map(this.#lanes),
+      steps: [],
+      entryCount: 0,
+      stop: undefined,
+    };
+    for (const entry of entries) {
+      if (batch.steps.length >= BATCH_RECORDS_MAX) break;
+      batch.entryCount += 1;
+      batch.stop = this.#walk(entry, batch);
+      if (batch.stop) break;
+    }
+    return batch;
+  }
+
+  /** Begins all that there is to do for an entry; answers with what stops it. */
+  #walk(entry: LandingEntry, batch: Batch): Batch["stop"] {
+    const held = batch.lanes.get(entry.lane);
+    const pass = (matter: Matter, last: number) =>
+      batch.steps.push({ entry, matter, last, isEnd: true });
+    if (this.#buried.has(placeOf(entry))) return void pass(NOTHING, 0);
+    let read: { origin: Origin; records: readonly Sequenced[] };
     try {
-      if (!entry.lane || !Number.isSafeInteger(entry.epoch)) return "entry without lane or epoch";
-      return { entry, origin: originOf(entry), records: decodeFrame(entry.frame) };
+      read = this.#read(entry, batch);
     } catch (fault) {
-      if (!(fault instanceof SluiceError)) throw fault;
-      return fault.message;
+      return { entry, sequence: undefined, bytes: entry.frame, fault };
     }
+    if (held && entry.epoch < held.epoch) return void pass(NOTHING, 0);
+    const first = read.records[0]?.first ?? 1;
+    const expected = expectedBehind(held, entry, first);
+    if (first > expected) {
+      if (!this.#hasReread) return "hole";
+      const matter = { kind: "lost", from: expected } as const;
+      batch.steps.push({ entry, matter, last: first - 1, isEnd: false });
+    }
+    return this.#walkRecords(entry, read.origin, read.records, expected, batch);
   }
 
-  /** The sequence that must come next; a lane that is new to us may begin anywhere. */
-  #expected(entry: LandingEntry, first: number): number {
-    const held = this.#lanes.get(entry.lane);
-    if (!held) return first;
-    return held.epoch === entry.epoch ? held.seq + 1 : 1;
-  }
-
-  /** Goes back to the stream's beginning, once for each hole. */
-  #rereads(): boolean {
-    if (this.#hasReread) return false;
-    this.#hasReread = true;
-    this.#cursor = "0-0";
-    return true;
-  }
-
-  /** Delivers what is new of the frame; returns the last sequence, 0 when nothing was new. */
-  async #deliverAll(readable: Readable, expected: number): Promise<number> {
-    let newest = 0;
-    for (const { first, last, record } of readable.records) {
-      if (last < expected) {
-        this.#options.count.repeats();
-        continue;
+  #walkRecords(
+    entry: LandingEntry,
+    origin: Origin,
+    records: readonly Sequenced[],
+    expected: number,
+    batch: Batch,
+  ): Trouble | undefined {
+    const nowMs = this.#options.clock();
+    let seq = 0;
+    for (const [index, { first, last, record }] of records.entries()) {
+      const isEnd = index === records.length - 1;
+      seq = last;
+      if (last < expected) batch.steps.push({ entry, matter: REPEAT, last: 0, isEnd });
+      else if (record.kind === "gap") {
+        const matter = gapMatter(record.gap, expected);
+        batch.steps.push({ entry, matter, last, isEnd });
+      } else {
+        const { message } = record;
+        const done = this.#publish(entry, origin, first, message, nowMs, batch.publish);
+        if ("fault" in done)
+          return { entry, sequence: first, bytes: encodeMessage(message), ...done };
+        batch.steps.push({ entry, message, ...done, last, isEnd });
       }
-      if (record.kind === "gap") this.#passGap(readable.entry, record.gap, expected);
-      else await this.#deliver(readable, first, record.message);
-      newest = last;
     }
-    return newest;
+    if (seq >= expected) batch.lanes.set(entry.lane, { epoch: entry.epoch, seq });
+    return undefined;
   }
 
-  #passGap(entry: LandingEntry, gap: GapRecord, expected: number): void {
-    const { gateway, log, count } = this.#options;
-    // Of what a rewind reports as lost, the cluster may have taken a part before.
-    const missing = Math.min(gap.count, gap.to - Math.max(gap.from, expected) + 1);
-    const about = { gateway, lane: entry.lane, ...gap, missing };
+  #publish(
+    entry: LandingEntry,
+    origin: Origin,
+    sequence: number,
+    message: Message,
+    nowMs: number,
+    publish: Publish,
+  ): Pick<Step, "matter" | "done"> | { readonly fault: unknown } {
+    if (this.#buried.size > 0 && this.#buried.has(placeOf(entry, sequence))) {
+      return { matter: BURIED };
+    }
+    try {
+      const bridged = bridgedMessage(origin, sequence, message);
+      if (isExpired(bridged.expiresAtMs, nowMs)) return { matter: EXPIRED };
+      return { matter: MESSAGE, done: publish(bridged) };
+    } catch (fault) {
+      return { fault };
+    }
+  }
+
+  #read(entry: LandingEntry, { lanes }: Batch): { origin: Origin; records: readonly Sequenced[] } {
+    const origin = originOf(entry);
+    if (!lanes.has(entry.lane) && lanes.size >= LANES_MAX) {
+      throw new SluiceError("FRAME_INVALID", `entry of more lanes than ${LANES_MAX}`);
+    }
+    return { origin, records: decodeFrame(entry.frame) };
+  }
+
+  async #finish({ steps, stop }: Batch): Promise<Taken> {
+    const failed = await firstFailure(steps);
+    const trouble = failed ? troubleOf(failed) : stop;
+    if (typeof trouble === "object" && isRedisFault(trouble.fault)) throw trouble.fault;
+    const passed = failed ? steps.slice(0, steps.indexOf(failed.step)) : steps;
+    if (!(await this.#pass(passed))) return "gone";
+    if (trouble === undefined) return "taken";
+    if (trouble === "hole") {
+      this.#hasReread = true;
+      this.#cursor = BEGINNING;
+    } else await this.#tryLater(trouble);
+    return "again";
+  }
+
+  /** The cluster has all of them: moves on behind them, and saves that. */
+  async #pass(steps: readonly Step[]): Promise<boolean> {
+    if (steps.length === 0) return true;
+    const lanes = new Map<string, LanePosition>();
+    for (const { entry, last, isEnd } of steps) {
+      if (last > 0) lanes.set(entry.lane, { epoch: entry.epoch, seq: last });
+      if (isEnd) this.#cursor = entry.id;
+    }
+    this.#tell(steps);
+    for (const [lane, position] of lanes) this.#lanes.set(lane, position);
+    if (lanes.size > 0) this.#hasReread = false;
+    const end = steps.at(-1);
+    this.#partlyTaken = end?.isEnd ? undefined : end?.entry.id;
+    const cursor = this.#cursor;
+    if (lanes.size === 0 && cursor === this.#savedCursor) return true;
+    const isSaved = await this.#options.save({ cursor, lanes });
+    if (isSaved) this.#savedCursor = cursor;
+    return isSaved;
+  }
+
+  /** Counts and logs what became of the records. */
+  #tell(steps: readonly Step[]): void {
+    const { gateway, log, counts } = this.#options;
+    const totals = new Map<string, { messages: number; repeats: number }>();
+    for (const { entry, matter } of steps) {
+      const { lane } = entry;
+      const total = totals.get(lane) ?? { messages: 0, repeats: 0 };
+      totals.set(lane, total);
+      if (matter.kind === "message") total.messages += 1;
+      else if (matter.kind === "repeat" && entry.id !== this.#partlyTaken) total.repeats += 1;
+      else if (matter.kind === "gap") this.#tellGap(lane, matter.gap, matter.missing);
+      else if (matter.kind === "expired") counts.addExpired(lane, 1);
+    }
+    for (const step of steps) {
+      if (step.matter.kind !== "lost") continue;
+      const { from } = step.matter;
+      counts.addLost(step.entry.lane, step.last - from + 1);
+      const about = { gateway, lane: step.entry.lane, from, to: step.last };
+      log.error(about, "the landing lacks sequences");
+    }
+    for (const [lane, { messages, repeats }] of totals) {
+      if (messages > 0) counts.addMessages(lane, messages);
+      if (repeats > 0) counts.addRepeats(lane, repeats);
+    }
+  }
+
+  #tellGap(lane: string, gap: GapRecord, missing: number): void {
+    const { gateway, log, counts } = this.#options;
+    const about = { gateway, lane, ...gap, missing };
     if (gap.reason === GAP_REASON_EXPIRED) {
-      count.expired({ gateway }, missing);
+      counts.addExpired(lane, missing);
       log.debug(about, "expired on the gateway");
     } else {
-      count.gaps({ gateway }, missing);
+      counts.addGap(lane, gap.reason, missing);
       log.warn(about, "gap record");
     }
   }
 
-  async #deliver({ entry, origin }: Readable, sequence: number, message: Message): Promise<void> {
-    const { gateway, clock, deliver, log, count } = this.#options;
-    let bridged: Message;
-    try {
-      bridged = bridgedMessage(origin, sequence, message);
-    } catch (fault) {
-      if (!(fault instanceof SluiceError)) throw fault;
-      await this.#bury(entry, fault.message);
+  /** Leaves it for a moment; after the last try it is a dead letter, and passed over from then on. */
+  async #tryLater({ entry, sequence, bytes, fault }: Trouble): Promise<void> {
+    const { log, counts, clock, bury } = this.#options;
+    const { gateway, id, lane, epoch } = entry;
+    const place = placeOf(entry, sequence);
+    const tries = this.#failed.place === place ? this.#failed.tries + 1 : 1;
+    this.#failed = { place, tries };
+    counts.addFailure();
+    const reason = reasonOf(fault);
+    const about = { gateway, lane, id, sequence, reason, tries };
+    if (tries < TRIES_MAX) {
+      log.warn(about, "cannot be handed on: is tried again");
+      this.#retryAtMs = clock() + backoffMs(tries - 1, RETRY_MS_LEAST, RETRY_MS_MOST);
       return;
     }
-    if (isExpired(bridged.expiresAtMs, clock())) {
-      count.expired({ gateway });
-      log.debug({ gateway, lane: entry.lane, sequence }, "expired on its way");
-      return;
-    }
-    await deliver(bridged);
-    count.messages();
-    this.#messages += 1;
+    await bury({ gateway, lane, epoch, id, sequence, reason, bytes });
+    log.error(about, "dead letter");
+    counts.addDeadLetter();
+    this.#buried.add(place);
+    const [oldest] = this.#buried;
+    if (this.#buried.size > BURIED_MAX && oldest !== undefined) this.#buried.delete(oldest);
   }
+}
 
-  #reportLost(entry: LandingEntry, from: number, first: number): void {
-    const { gateway, log, count } = this.#options;
-    count.lost({ gateway }, first - from);
-    log.error({ gateway, lane: entry.lane, from, to: first - 1 }, "the landing lacks sequences");
-  }
+/** A record's place in the landing, or an entry's. */
+function placeOf({ id }: LandingEntry, sequence?: number): string {
+  return sequence === undefined ? id : `${id}/${sequence}`;
+}
 
-  async #bury(entry: LandingEntry, reason: string): Promise<void> {
-    const { gateway, log, count, bury } = this.#options;
-    log.error({ gateway, lane: entry.lane, id: entry.id, reason }, "dead letter");
-    count.buried({ gateway });
-    await bury(entry, reason);
-  }
+/** The sequence that must come next; a lane that is new to us may begin anywhere. */
+function expectedBehind(
+  held: LanePosition | undefined,
+  entry: LandingEntry,
+  first: number,
+): number {
+  if (!held) return first;
+  return held.epoch === entry.epoch ? held.seq + 1 : 1;
+}
+
+/** Of what a rewind reports as lost, the cluster may have taken a part before. */
+function gapMatter(gap: GapRecord, expected: number): Matter {
+  const missing = Math.min(gap.count, gap.to - Math.max(gap.from, expected) + 1);
+  return { kind: "gap", gap, missing };
+}
+
+interface Failure {
+  readonly step: Step;
+  readonly fault: unknown;
+}
+
+/** Waits until all are settled; the first one, in their order, that failed. */
+async function firstFailure(steps: readonly Step[]): Promise<Failure | undefined> {
+  const pending = steps.filter(({ done }) => done !== undefined);
+  const outcomes = await Promise.allSettled(pending.map(({ done }) => done));
+  const index = outcomes.findIndex(({ status }) => status === "rejected");
+  const [step, outcome] = [pending[index], outcomes[index]];
+  return step && outcome?.status === "rejected" ? { step, fault: outcome.reason } : undefined;
+}
+
+function troubleOf({ step, fault }: Failure): Trouble {
+  const { entry, last, message } = step;
+  // A message's step ends with its own sequence.
+  return { entry, sequence: last, bytes: message ? encodeMessage(message) : entry.frame, fault };
+}
+
+/** Says that a Redis is away or refuses us, and nothing of what was to be handed on. */
+function isRedisFault(fault: unknown): boolean {
+  if (!(fault instanceof SluiceError)) return false;
+  return fault.code === "CLOUD_UNREACHABLE" || fault.code === "ACCESS_DENIED";
 }

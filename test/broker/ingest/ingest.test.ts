@@ -42,7 +42,13 @@ function runIngest(
     landing: { url: landing.url },
     cluster: { url: cluster.url },
     settings,
-    deliver,
+    publisher: () => {
+      let before = Promise.resolve();
+      return (message) => {
+        before = before.then(() => deliver(message));
+        return before;
+      };
+    },
     log,
     metrics: new Metrics(),
   });
@@ -63,17 +69,21 @@ test("delivers again, from the first on, what a cluster Redis that comes back ha
     await landing.client.call("FCALL", LANDING_FUNCTIONS.append, 2, up, pos, ...args);
   }
   const delivered: string[] = [];
+  let isForgotten = false;
   runIngest(t, landing, cluster, async ({ topic, payload }) => {
     if (topic !== "from/gw-001/t") return;
     delivered.push(new TextDecoder().decode(payload));
-    if (delivered.length > 1) return;
+    if (isForgotten) return;
     // The first message is queued, and then the cluster Redis is emptied and cut off.
     await cluster.client.flushall();
     await cluster.client.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes");
+    isForgotten = true;
     await sleep(CLAIM_IS_DUE_MS);
   });
-  await waitFor("the last message", () => delivered.includes("3"), 15_000);
-  assert.deepEqual(delivered, ["1", "1", "2", "3"]);
+  await waitFor("the first one once more", () => delivered.indexOf("1", 1) > 0, 15_000);
+  await waitFor("the last message", () => delivered.at(-1) === "3", 15_000);
+  // What was on its way behind the first one may have been handed on before that was noticed.
+  assert.deepEqual(delivered.slice(delivered.indexOf("1", 1)), ["1", "2", "3"]);
 });
 
 test("tells expiry by the cluster's clock, whatever the gateway's clock says", async (t) => {

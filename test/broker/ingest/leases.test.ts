@@ -40,7 +40,10 @@ test("the leases of a node that died run out", async (t) => {
 test("a node that lost its lease cannot save a checkpoint any more", async (t) => {
   const { client } = await startRedis(t);
   const save = (node: string, seq: number) =>
-    saveCheckpoint(client, node, GATEWAY, `${seq}-0`, "default", { epoch: 7, seq });
+    saveCheckpoint(client, node, GATEWAY, {
+      cursor: `${seq}-0`,
+      lanes: new Map([["default", { epoch: 7, seq }]]),
+    });
   await client.set(leaseKey(partitionOf(GATEWAY)), "a");
   assert.equal(await save("a", 5), true);
   await client.set(leaseKey(partitionOf(GATEWAY)), "b");

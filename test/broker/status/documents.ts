@@ -1,7 +1,7 @@
 // documents: what brokers may say of themselves, for the tests of who shows it.
 // Path: test. Touches: nothing.
 
-import type { LaneStatus, StatusDocument } from "#contract/status";
+import type { GatewayStatus, LaneStatus, StatusDocument } from "#contract/status";
 
 export const LANE: LaneStatus = {
   lane: "default",
@@ -20,6 +20,19 @@ export const LANE: LaneStatus = {
   whenFull: "reject",
   trouble: null,
   dropped: {},
+};
+
+/** One of which the cluster has all. */
+export const GATEWAY_STATUS: GatewayStatus = {
+  gateway: "gw-001",
+  state: "online",
+  why: "",
+  behindMs: 0,
+  ingestedMessages: 0,
+  repeatedMessages: 0,
+  missingMessages: {},
+  lostMessages: 0,
+  deadLetters: 0,
 };
 
 /** A gateway that does all that it is there for. */
@@ -47,9 +60,12 @@ export function gatewayDocument(nowMs: number): StatusDocument {
 
 /** A broker of the cluster with one gateway online and one silent. */
 export function cloudDocument(nowMs: number): StatusDocument {
-  const online = { gateway: "gw-001", state: "online", why: "", ingestedMessages: 1_234 } as const;
-  const why = "silent for 80 s";
-  const offline = { gateway: "gw-002", state: "offline", why, ingestedMessages: 0 } as const;
+  const online = { ...GATEWAY_STATUS, ingestedMessages: 1_234 };
+  const offline: GatewayStatus = {
+    ...{ ...GATEWAY_STATUS, gateway: "gw-002", state: "offline", why: "silent for 80 s" },
+    ...{ missingMessages: { limit: 80, forgotten: 3 }, lostMessages: 5, deadLetters: 2 },
+    behindMs: 65_000,
+  };
   return {
     role: "cloud",
     name: "cloud-1",
@@ -58,6 +74,6 @@ export function cloudDocument(nowMs: number): StatusDocument {
     ready: true,
     reasons: [],
     connections: 1,
-    ingest: { partitionsOwned: 8, partitions: 16, gateways: [online, offline] },
+    ingest: { partitionsOwned: 8, partitions: 16, deadLetters: 3, gateways: [online, offline] },
   };
 }
