@@ -88,18 +88,48 @@ function lostLines(lanes: readonly LaneStatus[]): Line[] {
   return losses.length === 0 ? [["lost", "nothing"]] : losses;
 }
 
-function ingestLines({ partitions, partitionsOwned, gateways }: IngestStatus): Line[] {
+function ingestLines({ partitions, partitionsOwned, gateways, deadLetters }: IngestStatus): Line[] {
   const offline = gateways.filter((gateway) => gateway.state === "offline");
   const online = gateways.length - offline.length;
-  const more = offline.length - GATEWAYS_SHOWN_MAX;
+  // One that is over its budget is heard for a while yet.
+  const troubled = gateways.filter(({ state, why }) => state === "offline" || why !== "");
   return [
     ["ingest", `${partitionsOwned} of ${partitions} partitions`],
     ["gateways", `${formatCount(online)} online, ${formatCount(offline.length)} offline`],
-    ...offline.slice(0, GATEWAYS_SHOWN_MAX).map((it): Line => ["gateways", offlineText(it)]),
-    ...(more > 0 ? [["gateways", `and ${formatCount(more)} more offline`] as const] : []),
+    ...firstOf("gateways", troubled.map(troubleText), "offline"),
+    ...firstOf(
+      "lost",
+      gateways.map(lossText).filter((text) => text !== ""),
+      "with losses",
+    ),
+    ...(deadLetters > 0 ? [["lost", deadLettersText(deadLetters)] as const] : []),
   ];
 }
 
-function offlineText({ gateway, why }: GatewayStatus): string {
-  return `${gateway} offline${why === "" ? "" : `: ${why}`}`;
+/** The first of many, and how many more there are. */
+function firstOf(word: string, texts: readonly string[], more: string): Line[] {
+  const hidden = texts.length - GATEWAYS_SHOWN_MAX;
+  return [
+    ...texts.slice(0, GATEWAYS_SHOWN_MAX).map((text): Line => [word, text]),
+    ...(hidden > 0 ? [[word, `and ${formatCount(hidden)} more ${more}`] as const] : []),
+  ];
+}
+
+function troubleText({ gateway, state, why }: GatewayStatus): string {
+  return `${gateway} ${state}${why === "" ? "" : `: ${why}`}`;
+}
+
+/** What of a gateway's messages did not reach the cluster; empty when all did. */
+function lossText({ gateway, missingMessages, lostMessages, deadLetters }: GatewayStatus): string {
+  const missing = Object.entries(missingMessages).map(
+    ([reason, count]) => `${formatCounted(count, "message")} (${reason})`,
+  );
+  const lost = lostMessages > 0 ? [`${formatCounted(lostMessages, "message")} (unexplained)`] : [];
+  const dead = deadLetters > 0 ? [formatCounted(deadLetters, "dead letter")] : [];
+  const losses = [...missing, ...lost, ...dead];
+  return losses.length === 0 ? "" : `${gateway}: ${losses.join(", ")}`;
+}
+
+function deadLettersText(count: number): string {
+  return `${formatCounted(count, "dead letter")} kept for all gateways: XRANGE sluice:dead - +`;
 }

@@ -147,16 +147,26 @@ function outbox(lanes, now) {
   ]));
 }
 
+function lossOf(count) { return element("td", whole(count), "number" + (count > 0 ? " bad" : "")); }
+
+function missingOf(gateway) {
+  return Object.values(gateway.missingMessages).reduce((sum, count) => sum + count, 0);
+}
+
 function ingest(it) {
   show("ingest-part", it !== undefined);
   if (!it) return;
   byId("partitions").textContent = whole(it.partitionsOwned) + " of " + whole(it.partitions) +
-    " partitions are this broker's";
+    " partitions are this broker's" +
+    (it.deadLetters > 0 ? ", " + whole(it.deadLetters) + " dead letters are kept for all gateways" : "");
   rows("gateways", it.gateways.map((gateway) => [
     element("td", gateway.gateway),
     element("td", gateway.state, gateway.state === "online" ? "good" : "bad"),
     element("td", gateway.why, "text"),
     element("td", whole(gateway.ingestedMessages), "number"),
+    element("td", gateway.behindMs === 0 ? "-" : age(gateway.behindMs), "number"),
+    lossOf(missingOf(gateway) + gateway.lostMessages),
+    lossOf(gateway.deadLetters),
   ]));
 }
 
@@ -236,7 +246,8 @@ export const PAGE_HTML = `<!doctype html>
 <table>
 <thead><tr>
 <th scope="col">Gateway</th><th scope="col">State</th><th scope="col">Why</th>
-<th scope="col" class="number">Ingested</th>
+<th scope="col" class="number">Ingested</th><th scope="col" class="number">Behind</th>
+<th scope="col" class="number">Lost</th><th scope="col" class="number">Dead letters</th>
 </tr></thead>
 <tbody id="gateways"></tbody>
 </table>

@@ -9,9 +9,10 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import type { LaneStatus, StatusDocument } from "#contract/status";
+import type { GatewayStatus, LaneStatus, StatusDocument } from "#contract/status";
 import { formatOutbox } from "../../../broker/cli/outbox.ts";
 import { formatStatus } from "../../../broker/cli/status.ts";
+import { GATEWAY_STATUS } from "../status/documents.ts";
 import { sluice } from "./sluice-command.ts";
 
 const NOW = Date.UTC(2026, 0, 2);
@@ -125,23 +126,47 @@ test("says first what is wrong, and what was lost", () => {
   );
 });
 
+const { outbox: _, uplink: __, ...base } = gateway;
+
+const cloud = (gateways: readonly GatewayStatus[], deadLetters = 0): StatusDocument => ({
+  ...base,
+  role: "cloud",
+  ingest: { partitions: 16, partitionsOwned: 8, deadLetters, gateways },
+});
+
 test("names a cloud broker's offline gateways, and of many only the first", () => {
-  const offline = (index: number) =>
-    ({ gateway: `gw-${index}`, state: "offline", why: "silent", ingestedMessages: 1 }) as const;
-  const online = { gateway: "on", state: "online", why: "", ingestedMessages: 1 } as const;
-  const { outbox: _, uplink: __, ...base } = gateway;
-  const ingest = (count: number) => ({
-    partitions: 16,
-    partitionsOwned: 8,
-    gateways: [online, ...Array.from({ length: count }, (___, index) => offline(index))],
+  const offline = (index: number): GatewayStatus => ({
+    ...{ ...GATEWAY_STATUS, gateway: `gw-${index}`, state: "offline", why: "silent" },
   });
-  const few = formatStatus({ ...base, role: "cloud", ingest: ingest(1) }, NOW);
+  const all = (count: number) => [
+    GATEWAY_STATUS,
+    ...Array.from({ length: count }, (___, index) => offline(index)),
+  ];
+  const few = formatStatus(cloud(all(1)), NOW);
   assert.match(
     few,
     / {2}ingest {3}8 of 16 partitions\n {2}gateways 1 online, 1 offline\n {11}gw-0 offline: silent\n$/,
   );
-  const many = formatStatus({ ...base, role: "cloud", ingest: ingest(13) }, NOW);
+  const many = formatStatus(cloud(all(13)), NOW);
   assert.match(many, / {11}gw-9 offline: silent\n {11}and 3 more offline\n$/);
+});
+
+test("tells of a cloud broker what was lost of each gateway's messages, and what was buried", () => {
+  const losing: GatewayStatus = {
+    ...{ ...GATEWAY_STATUS, missingMessages: { limit: 80, forgotten: 1 } },
+    ...{ lostMessages: 5, deadLetters: 1 },
+  };
+  const over = { ...GATEWAY_STATUS, gateway: "gw-002", why: "over its budget: its user is off" };
+  const lines = formatStatus(cloud([losing, over], 1_200), NOW)
+    .split("\n")
+    .slice(3);
+  assert.deepEqual(lines, [
+    "  gateways 2 online, 0 offline",
+    "           gw-002 online: over its budget: its user is off",
+    "  lost     gw-001: 80 messages (limit), 1 message (forgotten), 5 messages (unexplained), 1 dead letter",
+    "           1,200 dead letters kept for all gateways: XRANGE sluice:dead - +",
+    "",
+  ]);
 });
 
 test("lets nothing that the broker says move the cursor", () => {
@@ -188,7 +213,7 @@ test("gives a program the document as it is", async (t) => {
 test("shows the outbox, and says when there is none", async (t) => {
   const address = await serveDocument(t, gateway);
   assert.equal((await sluice(t, "outbox", "--status", address)).stdout, formatOutbox([lane], NOW));
-  const { outbox: _, ...none } = gateway;
+  const { outbox: ___, ...none } = gateway;
   const other = await serveDocument(t, { ...none, role: "cloud", name: "cloud-1" });
   const { code, stdout } = await sluice(t, "outbox", "--status", other);
   assert.deepEqual([code, stdout], [0, "cloud-1 (cloud) has no outbox\n"]);

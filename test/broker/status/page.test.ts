@@ -77,12 +77,13 @@ test("shows what is wrong and what was lost, as text and never as markup", {
   assert.doesNotMatch(text, /^owned/);
 });
 
-test("shows a cloud broker's gateways and why they are offline", {
+test("shows a cloud broker's gateways, why they are offline, and what was lost", {
   skip,
   timeout: 90_000,
 }, async (t) => {
   const text = await shown(t, cloudDocument(Date.now()));
-  assert.match(text, /8 of 16 partitions are this broker's/);
-  assert.match(text, /gw-001 \| online \| \| 1,234 \|.*gw-002 \| offline \| silent for 80 s \| 0/);
+  assert.match(text, /8 of 16 partitions are this broker's, 3 dead letters are kept/);
+  assert.match(text, /gw-001 \| online \| \| 1,234 \| - \| 0 \| 0 \|/);
+  assert.match(text, /gw-002 \| offline \| silent for 80 s \| 0 \| 1m 5s \| 88 \| 2 \|/);
   assert.doesNotMatch(text, /Outbox|Uplink/);
 });
