@@ -1,0 +1,50 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Redis } from "ioredis";
+import { checkRedis } from "../../../broker/ingest/redis-check.ts";
+import { startRedis } from "../../support/redis-server.ts";
+
+test("finds nothing wrong with a Redis that keeps what it has acknowledged", async (t) => {
+  const { client } = await startRedis(t, "--appendfsync", "always");
+  assert.deepEqual(await checkRedis("landing Redis", client), []);
+  assert.deepEqual(await checkRedis("cluster Redis", client), []);
+});
+
+test("names what a power cut may take of the cluster's Redis; of the landing it comes again", async (t) => {
+  const { client } = await startRedis(t, "--appendfsync", "everysec");
+  assert.deepEqual(await checkRedis("landing Redis", client), []);
+  const why = "cluster Redis: a power cut may take its last second: CONFIG SET appendfsync always";
+  assert.deepEqual(await checkRedis("cluster Redis", client), [{ level: "warn", why }]);
+  await client.config("SET", "appendfsync", "no");
+  const [fault] = await checkRedis("cluster Redis", client);
+  assert.match(fault?.why ?? "", /what the system had not written/);
+});
+
+test("names a policy that evicts, and a Redis that keeps nothing, each with its mend", async (t) => {
+  const { client } = await startRedis(t);
+  await client.config("SET", "maxmemory-policy", "volatile-ttl");
+  await client.config("SET", "appendonly", "no");
+  const faults = await checkRedis("landing Redis", client);
+  assert.deepEqual(
+    faults.map(({ level }) => level),
+    ["error", "warn"],
+  );
+  assert.match(faults[0]?.why ?? "", /^landing Redis: volatile-ttl .*noeviction$/);
+  assert.match(faults[1]?.why ?? "", /appendonly is off.*CONFIG SET appendonly yes$/);
+  for (const { why } of faults) {
+    const [, name = "", value = ""] = /CONFIG SET (\S+) (\S+)$/.exec(why) ?? [];
+    await client.config("SET", name, value);
+  }
+  assert.deepEqual(await checkRedis("landing Redis", client), []);
+});
+
+test("says nothing where its user may not ask", async (t) => {
+  const { client, port } = await startRedis(t);
+  await client.config("SET", "maxmemory-policy", "allkeys-lru");
+  await client.acl("SETUSER", "cloud", "on", ">secret", "~*", "+@all", "-config", "-info");
+  const cloud = new Redis(port, "127.0.0.1", {
+    ...{ username: "cloud", password: "secret", enableReadyCheck: false },
+  });
+  t.after(() => cloud.disconnect());
+  assert.deepEqual(await checkRedis("cluster Redis", cloud), []);
+});
