@@ -147,10 +147,10 @@ function outbox(lanes, now) {
   ]));
 }
 
-function lossOf(count) { return element("td", whole(count), "number" + (count > 0 ? " bad" : "")); }
-
-function missingOf(gateway) {
-  return Object.values(gateway.missingMessages).reduce((sum, count) => sum + count, 0);
+/** By reason; what nothing explains, too. */
+function lossesOf(gateway) {
+  const { missingMessages, lostMessages } = gateway;
+  return lostMessages > 0 ? { ...missingMessages, unexplained: lostMessages } : missingMessages;
 }
 
 function ingest(it) {
@@ -165,8 +165,8 @@ function ingest(it) {
     element("td", gateway.why, "text"),
     element("td", whole(gateway.ingestedMessages), "number"),
     element("td", gateway.behindMs === 0 ? "-" : age(gateway.behindMs), "number"),
-    lossOf(missingOf(gateway) + gateway.lostMessages),
-    lossOf(gateway.deadLetters),
+    dropped(lossesOf(gateway)),
+    element("td", whole(gateway.deadLetters), "number" + (gateway.deadLetters > 0 ? " bad" : "")),
   ]));
 }
 

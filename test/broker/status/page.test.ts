@@ -54,7 +54,7 @@ test("shows a gateway's outbox, uplink and connections", { skip, timeout: 90_000
   assert.match(text, /119,190 messages sent, 3 commands received, 0 rewinds/);
   assert.match(
     text,
-    /default \| 1,204 \| 1\.2 MiB \| 0\.1% 0\.1% of 1\.0 GiB \| 3m 1\ds \| 119,190 of 120,394 \| 600, 64\.0 KiB \| 0/,
+    /default \| 1,204 \| 1\.2 MiB \| 0\.1% 0\.1% of 1\.0 GiB \| 3m 1\ds \| 10 \/ 0 \| 119,190 of 120,394 \| 600, 64\.0 KiB \| 0/,
   );
   assert.match(text, /As of .* by the broker's clock/);
   assert.doesNotMatch(text, /What is wrong|Gateways/);
@@ -84,6 +84,9 @@ test("shows a cloud broker's gateways, why they are offline, and what was lost",
   const text = await shown(t, cloudDocument(Date.now()));
   assert.match(text, /8 of 16 partitions are this broker's, 3 dead letters are kept/);
   assert.match(text, /gw-001 \| online \| \| 1,234 \| - \| 0 \| 0 \|/);
-  assert.match(text, /gw-002 \| offline \| silent for 80 s \| 0 \| 1m 5s \| 88 \| 2 \|/);
+  assert.match(
+    text,
+    /gw-002 \| offline \| silent for 80 s \| 0 \| 1m 5s \| 80 limit \| 3 forgotten \| 5 unexplained \| \| 2 \|/,
+  );
   assert.doesNotMatch(text, /Outbox|Uplink/);
 });
