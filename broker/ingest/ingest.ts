@@ -33,7 +33,6 @@ const CHECK_MS = 10_000;
 const TENDED_MAX = 64;
 /** One delivery during which leases were renewed so often is stuck: another node shall take over. */
 const RENEWALS_MAX = 60;
-const GATEWAY_BYTES_MAX = 268_435_456;
 
 export interface IngestOptions {
   readonly landing: RedisSettings;
@@ -89,7 +88,7 @@ export class Ingest {
     this.#options = options;
     this.#metrics = ingestMetrics(options.metrics);
     this.#budget = new Budget({
-      gatewayBytesMax: GATEWAY_BYTES_MAX,
+      gatewayBytesMax: options.settings.gateway_bytes_max,
       nowMs: () => performance.now(),
       switchedOff: (gateway) => this.#metrics.switchedOff({ gateway }),
       log: options.log,
@@ -310,7 +309,8 @@ export class Ingest {
   async #lookAfter(landing: Landing, gateway: string): Promise<void> {
     const owned = this.#owned.get(gateway);
     if (!owned) return;
-    const { gateway_silent_seconds_max, tail_seconds_max } = this.#options.settings;
+    const { gateway_silent_seconds_max, tail_seconds_max, gateway_bytes_max } =
+      this.#options.settings;
     const { silentMs, left, downCursor } = await landing.seen(gateway);
     const presence = presenceOf(silentMs, left, gateway_silent_seconds_max * 1_000);
     if (presence.state !== owned.presence?.state) {
@@ -318,7 +318,12 @@ export class Ingest {
       owned.presence = presence;
     }
     owned.newestId = await landing.newestId(gateway);
-    await landing.trim(gateway, owned.stream.doneUpTo, tail_seconds_max * 1_000, downCursor);
+    await landing.trim(gateway, {
+      upToId: owned.stream.doneUpTo,
+      tailMs: tail_seconds_max * 1_000,
+      downCursor,
+      bytesMax: gateway_bytes_max,
+    });
   }
 
   /** Looks at what both Redis are set to: somebody may have mended it, or changed it. */

@@ -48,6 +48,15 @@ export interface GatewaySeen {
   readonly downCursor: string;
 }
 
+export interface TrimRequest {
+  /** The newest entry that the cluster has; later ones stay. */
+  readonly upToId: string;
+  readonly tailMs: number;
+  /** The newest command that is done. */
+  readonly downCursor: string;
+  readonly bytesMax: number;
+}
+
 /** Two connections: one that waits for entries, one for all else. */
 export class Landing {
   readonly #asking: Redis;
@@ -182,14 +191,18 @@ export class Landing {
     };
   }
 
-  /** Deletes what the cluster took longer ago than the tail lasts, and commands that are done. */
-  async trim(gateway: string, upToId: string, tailMs: number, downCursor: string): Promise<void> {
-    const { up, down } = landingKeys(gateway);
-    const [seconds] = await this.#ask(() => this.#asking.time());
-    const oldestMs = Number(seconds) * 1_000 - tailMs;
-    const upTo = Math.min(oldestMs, Number(upToId.split("-")[0]));
-    await this.#ask(() => this.#asking.xtrim(up, "MINID", String(Math.max(0, upTo))));
-    await this.#ask(() => this.#asking.xtrim(down, "MINID", downCursor));
+  /**
+   * Deletes what the cluster took longer ago than the tail lasts, and commands that are done; says
+   * how much may lie there of the gateway, of which the tail has half.
+   */
+  async trim(
+    gateway: string,
+    { upToId, tailMs, downCursor, bytesMax }: TrimRequest,
+  ): Promise<void> {
+    const { up, down, pos } = landingKeys(gateway);
+    const takenMs = upToId.split("-")[0] ?? "0";
+    const args = [up, down, pos, takenMs, tailMs, downCursor, bytesMax];
+    await this.#ask(() => this.#asking.call("FCALL", LANDING_FUNCTIONS.trim, 3, ...args));
   }
 
   /** Appends a command to a gateway's downlink. @throws SluiceError ACCESS_DENIED, OUTBOX_FULL. */

@@ -235,6 +235,7 @@ const Ingest = v.strictObject({
   tail_seconds_max: v.optional(whole(0, 604_800), 600),
   gateway_silent_seconds_max: v.optional(whole(2, 86_400), 75),
   commands_max: v.optional(whole(1, 10_000_000), 10_000),
+  gateway_bytes_max: v.optional(whole(1_048_576, 2 ** 50), 268_435_456),
 });
 
 const Lines = v.strictObject({

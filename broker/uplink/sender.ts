@@ -3,7 +3,7 @@
 
 import { reasonOf, SluiceError } from "#contract/errors";
 import { encodeFrame } from "#contract/frame";
-import type { AppendAnswer } from "#contract/landing";
+import type { AppendAnswer, PositionAnswer } from "#contract/landing";
 import { encodeGap, GAP_REASON_EXPIRED, isExpired, recordExpiresAtMs } from "#contract/message";
 import type { UplinkStatus } from "#contract/status";
 import { backoffMs, wait } from "#runtime/backoff";
@@ -189,6 +189,7 @@ export class Sender {
 
   /** Brings the lane to where the cloud says that it is. */
   async #obey(landing: SendLanding, lane: SendLane, answer: AppendAnswer): Promise<void> {
+    if (answer.status === "FULL") throw new SluiceError("CLOUD_UNREACHABLE", answer.why);
     if (answer.status === "FENCED") throw fenced(lane, answer);
     if (answer.seq === lane.position && answer.seq >= lane.firstSeq - 1) return;
     if (answer.seq > lane.lastSeq) return this.#beginEpoch(lane, answer);
@@ -198,7 +199,7 @@ export class Sender {
   }
 
   /** The cloud holds more than this outbox ever wrote: the gateway's disk went back in time. */
-  async #beginEpoch(lane: SendLane, answer: AppendAnswer): Promise<void> {
+  async #beginEpoch(lane: SendLane, answer: PositionAnswer): Promise<void> {
     const { name: laneName, epoch, lastSeq } = lane;
     await lane.beginEpoch(answer.epoch);
     this.#options.log.warn(
@@ -272,7 +273,7 @@ function withoutExpired(run: Run, nowMs: number): { records: Uint8Array[]; expir
   return { records, expired };
 }
 
-function fenced(lane: SendLane, { epoch }: AppendAnswer): SluiceError {
+function fenced(lane: SendLane, { epoch }: PositionAnswer): SluiceError {
   return new SluiceError(
     "CLOUD_FENCED",
     `lane ${lane.name}: epoch ${epoch} of this gateway writes to the cloud, ours is ${lane.epoch}: ` +

@@ -54,9 +54,23 @@ test("reads each answer of the functions, numbers as text or not", () => {
   }
 });
 
+test("reads how full the landing is", () => {
+  assert.deepEqual(parseAppendAnswer(["FULL", "90", "100"]), {
+    status: "FULL",
+    why: "the landing has no room for this gateway: it holds 90 of 100 bytes until the cloud has taken them in",
+  });
+});
+
 test("refuses an answer that is not the functions', in a message of bounded length", () => {
   const replies: unknown[] = [null, undefined, "OK", [], ["OK"], ["YES", 1, 2], ["OK", 1, 2, 3]];
-  replies.push(["OK", "x", 1], ["OK", 1, "y"], ["OK", 1, -1], ["OK", 1.5, 1], ["OK", null, null]);
+  replies.push(
+    ["OK", "x", 1],
+    ["OK", 1, "y"],
+    ["OK", 1, -1],
+    ["OK", 1.5, 1],
+    ["OK", null, null],
+    ["FULL", 1, "x"],
+  );
   replies.push(["x".repeat(100_000)]);
   for (const reply of replies) {
     assert.throws(

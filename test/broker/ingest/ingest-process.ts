@@ -14,7 +14,7 @@ const ingest = new Ingest({
   cluster: { url: cluster },
   settings: {
     ...{ lease_seconds: Number(leaseSeconds), tail_seconds_max: 600 },
-    ...{ gateway_silent_seconds_max: 75, commands_max: 10 },
+    ...{ gateway_silent_seconds_max: 75, commands_max: 10, gateway_bytes_max: 268_435_456 },
   },
   publisher: () => (message) => {
     if (message.topic.endsWith("/t"))
