@@ -161,6 +161,8 @@ function cloudSettings({ folder, ports }: SettingsOptions, number: 1 | 2): Setti
       url: `redis://${local(ports.cluster)}`,
       password_file: folder.password("cluster"),
     },
+    // Half of what its Redis may hold.
+    ingest: { gateway_bytes_max: 134_217_728 },
   };
 }
 
