@@ -6,7 +6,8 @@ export type ErrorCode =
   | "ACCESS_DENIED" // the peer's name, password or right was refused
   | "BROKER_UNREACHABLE" // a broker does not answer the operator's command
   | "CERTIFICATE_UNREADABLE" // a certificate, key or secret file cannot be used
-  | "CLOUD_FENCED" // a newer epoch of this gateway's outbox writes to the cloud
+  | "CLOUD_FENCED" // another box writes to the cloud as this gateway
+  | "CLOUD_FULL" // the landing has no room for more of this gateway
   | "CLOUD_UNREACHABLE" // the landing or the cluster Redis does not answer
   | "DATA_HELD" // another process holds the data folder
   | "FRAME_INVALID" // bytes that are no frame, or no record

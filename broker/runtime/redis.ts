@@ -121,12 +121,18 @@ export function redisFailure(whose: string, why: string, cause: unknown): Sluice
   return new SluiceError(code, `${whose}: ${why}`, { cause });
 }
 
+/** Did Redis refuse a write because it has reached its maxmemory? */
+export function isOutOfMemory(cause: unknown): boolean {
+  return reasonOf(cause).startsWith("OOM ");
+}
+
 /** What an operator can act on, from what Redis, TLS or the network said. */
 export function explainRedis(cause: unknown, nowMs: number = Date.now()): string {
   const text = reasonOf(cause);
   const code = (cause as { code?: string } | undefined)?.code ?? "";
   if (/WRONGPASS|NOAUTH/.test(text)) return `Redis refuses the user or the password (${text})`;
   if (/NOPERM/.test(text)) return `Redis refuses the right (${text})`;
+  if (isOutOfMemory(cause)) return "Redis has no memory left for it (maxmemory is reached)";
   if (/Function not found/i.test(text)) {
     return "the landing has no function library yet: no cloud broker has loaded it";
   }

@@ -208,9 +208,24 @@ const Forward = v.strictObject({
   qos0: v.optional(flag(), true),
 });
 
+const UPLINK_URLS_MAX = 8;
+
 const Uplink = v.strictObject({
   ...redis,
+  url: v.union(
+    [
+      redis.url,
+      v.pipe(
+        v.array(redis.url),
+        v.minLength(1, "allowed: at least one URL"),
+        v.maxLength(UPLINK_URLS_MAX, `allowed: at most ${UPLINK_URLS_MAX} URLs`),
+      ),
+    ],
+    "allowed: a URL that begins with redis:// or rediss://, or an array of such",
+  ),
   probe_seconds: v.optional(whole(1, 3_600), 30),
+  window_frames_max: v.optional(whole(1, 4), 4),
+  bytes_per_second_max: v.optional(whole(1_024, 2 ** 40)),
   forward: v.optional(v.array(Forward), [{ filter: "#" }]),
 });
 

@@ -6,6 +6,7 @@ import { decodeRecord, isExpired, type Message, moveExpiry } from "#contract/mes
 import { backoffMs, wait } from "#runtime/backoff";
 import type { Log } from "#runtime/log";
 import type { Metrics } from "#runtime/metrics";
+import { Addresses } from "./addresses.ts";
 
 const RETRY_MS_LEAST = 100;
 const RETRY_MS_MOST = 30_000;
@@ -25,7 +26,9 @@ export interface DownLanding {
 }
 
 export interface DownlinkOptions {
-  readonly connect: () => Promise<DownLanding>;
+  /** Where the landing may be reached; tried in turn. */
+  readonly urls: readonly string[];
+  readonly connect: (url: string) => Promise<DownLanding>;
   readonly cursor: CursorStore;
   /** Publishes a command on its local topic; resolves when every local session has it. */
   readonly deliver: (message: Message) => Promise<void>;
@@ -58,17 +61,23 @@ export class Downlink {
 
   async run(): Promise<void> {
     this.#cursor = (await this.#options.cursor.read()) ?? "0-0";
+    const addresses = new Addresses(this.#options.urls);
     let attempt = 0;
     while (!this.#stop.signal.aborted) {
       try {
-        this.#landing = await this.#options.connect();
-        attempt = 0;
-        while (!this.#stop.signal.aborted) await this.#readOnce(this.#landing);
+        this.#landing = await this.#options.connect(addresses.url);
+        while (!this.#stop.signal.aborted) {
+          await this.#readOnce(this.#landing);
+          addresses.served();
+          attempt = 0;
+        }
       } catch (fault) {
         if (!(fault instanceof SluiceError)) throw fault;
         // The sender meets the same landing and tells the operator why; here a retry is enough.
         this.#options.log.debug({ why: reasonOf(fault) }, "downlink waits");
-        await wait(backoffMs(attempt++, RETRY_MS_LEAST, RETRY_MS_MOST), this.#stop.signal);
+        const delayMs = backoffMs(attempt, RETRY_MS_LEAST, RETRY_MS_MOST);
+        if (addresses.failed()) attempt += 1;
+        await wait(delayMs, this.#stop.signal);
       } finally {
         this.#landing?.close();
       }

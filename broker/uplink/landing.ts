@@ -2,15 +2,19 @@
 // Path: sender, downlink → [landing] → HAProxy → Redis. Touches: the network.
 
 import type { Redis } from "ioredis";
+import { SluiceError } from "#contract/errors";
 import {
   type AppendAnswer,
+  type AppendRequest,
   ENTRY_FIELDS,
   LANDING_FUNCTIONS,
   landingKeys,
+  type PositionAnswer,
+  type ProbeRequest,
   parseAppendAnswer,
 } from "#contract/landing";
-import { askRedis, openRedis } from "#runtime/redis";
-import type { UplinkSettings } from "#runtime/settings-schema";
+import { askRedis, explainRedis, isOutOfMemory, openRedis } from "#runtime/redis";
+import type { RedisSettings } from "#runtime/settings-schema";
 
 /** How long the landing may take for an answer, beyond the wait that it was asked for. */
 const ANSWER_MS_MAX = 15_000;
@@ -36,7 +40,7 @@ export class Landing {
 
   /** Connects and logs in; `lost` is called once, when the connection ends by itself. */
   static async connect(
-    settings: UplinkSettings,
+    settings: RedisSettings,
     gateway: string,
     lost: (why: string) => void = () => {},
   ): Promise<Landing> {
@@ -50,10 +54,14 @@ export class Landing {
     return new Landing(redis, gateway);
   }
 
-  /** Asks for the cloud's position in a lane, and reports how far commands were carried out. */
-  async probe(lane: string, epoch: number, downCursor: string): Promise<AppendAnswer> {
-    const args = [LANDING_FUNCTIONS.probe, 1, this.#keys.pos, lane, epoch, downCursor] as const;
-    return parseAppendAnswer(await this.#ask(() => this.#redis.call("FCALL", ...args)));
+  /** Asks for the cloud's position in a lane and takes the lane; see ProbeRequest. */
+  async probe({ lane, epoch, writers, downCursor }: ProbeRequest): Promise<PositionAnswer> {
+    const args = [this.#keys.pos, lane, epoch, downCursor, ...writers];
+    const answer = parseAppendAnswer(
+      await this.#ask(() => this.#redis.call("FCALL", LANDING_FUNCTIONS.probe, 1, ...args)),
+    );
+    if (answer.status === "FULL") throw new SluiceError("CLOUD_UNREACHABLE", answer.why);
+    return answer;
   }
 
   /** Says that the gateway goes on purpose, and why. */
@@ -62,29 +70,19 @@ export class Landing {
     await this.#ask(() => this.#redis.call("FCALL", ...args));
   }
 
-  /** Compare-and-append of a frame that follows `prev`, ends at `last` and is sent at `sentMs`. */
-  async append(
-    lane: string,
-    epoch: number,
-    prev: number,
-    last: number,
-    frame: Uint8Array,
-    sentMs: number,
-  ): Promise<AppendAnswer> {
+  /** Compare-and-append of a frame. */
+  async append(request: AppendRequest): Promise<AppendAnswer> {
+    const { lane, epoch, prev, last, frame, sentMs, writer } = request;
     const { up, pos } = this.#keys;
-    const args = [
-      LANDING_FUNCTIONS.append,
-      2,
-      up,
-      pos,
-      lane,
-      epoch,
-      prev,
-      last,
-      Buffer.from(frame.buffer, frame.byteOffset, frame.length),
-      Math.floor(sentMs),
-    ] as const;
-    return parseAppendAnswer(await this.#ask(() => this.#redis.call("FCALL", ...args)));
+    const bytes = Buffer.from(frame.buffer, frame.byteOffset, frame.length);
+    const args = [up, pos, lane, epoch, prev, last, bytes, Math.floor(sentMs), writer];
+    const call = () => this.#redis.call("FCALL", LANDING_FUNCTIONS.append, 2, ...args);
+    return this.#ask(() =>
+      call().then(parseAppendAnswer, (cause) => {
+        if (!isOutOfMemory(cause)) throw cause;
+        return { status: "FULL", why: `landing: ${explainRedis(cause)}` } as const;
+      }),
+    );
   }
 
   /** Waits for commands behind `cursor`; empty when none came within the wait. */

@@ -10,7 +10,8 @@ import type { Metrics } from "#runtime/metrics";
 import type { UplinkSettings } from "#runtime/settings-schema";
 import { type CursorStore, Downlink } from "./downlink.ts";
 import { Landing } from "./landing.ts";
-import { Sender, type SendLane } from "./sender.ts";
+import type { SendLane } from "./send-lane.ts";
+import { Sender } from "./sender.ts";
 
 export interface UplinkOptions {
   readonly settings: UplinkSettings;
@@ -32,8 +33,10 @@ const STOP_MS_MAX = 2_000;
 /** Starts both directions; they connect, and connect again, by themselves. */
 export function startUplink(options: UplinkOptions): Uplink {
   const { settings, gateway, log, metrics } = options;
+  const urls = [settings.url].flat();
   const downlink = new Downlink({
-    connect: () => Landing.connect(settings, gateway),
+    urls,
+    connect: (url) => Landing.connect({ ...settings, url }, gateway),
     cursor: options.cursor,
     deliver: options.deliver,
     clock: steadyNowMs,
@@ -42,17 +45,21 @@ export function startUplink(options: UplinkOptions): Uplink {
   });
   const sender = new Sender({
     lanes: options.lanes,
+    urls,
+    connect: (url, lost) => Landing.connect({ ...settings, url }, gateway, lost),
     probeMs: settings.probe_seconds * 1_000,
-    connect: (lost) => Landing.connect(settings, gateway, lost),
+    windowFramesMax: settings.window_frames_max,
+    bytesPerSecondMax: settings.bytes_per_second_max,
     downCursor: () => downlink.cursor,
     clock: steadyNowMs,
     log,
     metrics,
   });
-  const running = Promise.all([sender.run(), downlink.run()]);
+  // A box that is fenced off does not carry out the commands of the one that is not.
+  const sending = sender.run().then(() => downlink.stop());
+  const running = Promise.all([sending, downlink.run()]);
   return {
     status: () => ({
-      cloud: new URL(settings.url).host,
       ...sender.status(),
       receivedCommands: metrics.total("sluice_downlink_commands_total"),
     }),

@@ -232,7 +232,8 @@ test("names what is missing and what it may be", () => {
   assert.equal(faultOf(""), 'sluice.toml:1: role is missing; allowed: "gateway", "cloud"');
   assert.equal(
     faultOf(gateway("[uplink]\nprobe_seconds = 3")),
-    "sluice.toml:2: uplink.url is missing; allowed: a URL that begins with redis:// or rediss://",
+    "sluice.toml:2: uplink.url is missing; " +
+      "allowed: a URL that begins with redis:// or rediss://, or an array of such",
   );
   assert.equal(
     faultOf(gateway('[[listeners]]\nprotocol = "wss"\naddress = "h:1"\nkey_file = "/k"')),
@@ -302,6 +303,19 @@ test("never shows a password that stands in a URL", () => {
       assert.match(said, /:2: (uplink\.url|bridge\.broker) is "/);
     }
   }
+});
+
+test("takes one address of the landing or several, each without a password", () => {
+  const urls = ["redis://a", "rediss://gw@b:6380"];
+  const of = (url: unknown) => gateway(`uplink.url = ${JSON.stringify(url)}`);
+  assert.equal(parseSettings(of(urls[0]), PATH).uplink?.url, urls[0]);
+  assert.deepEqual(parseSettings(of(urls), PATH).uplink?.url, urls);
+  assert.match(faultOf(of([])), /:2: uplink\.url is an array; allowed: at least one URL$/);
+  assert.match(faultOf(of(Array(9).fill("redis://a"))), /allowed: at most 8 URLs$/);
+  assert.match(faultOf(of(3)), /uplink\.url is 3; allowed: a URL .*, or an array of such$/);
+  assert.match(faultOf(of(["redis://a", "http://b"])), /uplink\.url\[1\] is "http:\/\/b"; allowed/);
+  const secret = faultOf(of(["redis://a", "redis://u:hunter2@b"]));
+  assert.match(secret, /uplink\.url\[1\] is "redis:\/\/…@b"; .* password_file$/);
 });
 
 test("refuses a URL with a password and says where it belongs", () => {

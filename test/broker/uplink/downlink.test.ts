@@ -53,6 +53,7 @@ function run(
   const metrics = new Metrics();
   const landing = landingOf(entries, faults);
   const downlink = new Downlink({
+    urls: ["redis://landing"],
     connect: async () => landing,
     cursor: { read: async () => stored, write: async (cursor) => void written.push(cursor) },
     deliver: async (message) => {

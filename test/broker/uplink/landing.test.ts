@@ -24,13 +24,15 @@ test("appends, probes, reads commands and the time with a gateway's rights alone
   await redis.client.xadd(down, "5-0", "record", "x");
   const password_file = join(temporaryFolder(t), "password");
   writeFileSync(password_file, "secret\n", { mode: 0o600 });
-  const settings = { url: redis.url, password_file, probe_seconds: 15, forward: [] };
-  const landing = await Landing.connect(settings, GATEWAY);
+  const landing = await Landing.connect({ url: redis.url, password_file }, GATEWAY);
   t.after(() => landing.close());
 
-  const answer = await landing.append("default", 7, 0, 1, Uint8Array.of(1), 1_000.9);
+  const where = { lane: "default", epoch: 7 };
+  const frame = { prev: 0, last: 1, frame: Uint8Array.of(1), sentMs: 1_000.9 };
+  const answer = await landing.append({ ...where, ...frame, writer: "one" });
   assert.deepEqual(answer, { status: "OK", epoch: 7, seq: 1 });
-  assert.deepEqual(await landing.probe("default", 7, "0-0"), answer);
+  const probe = { ...where, writers: ["two", "one"], downCursor: "0-0" };
+  assert.deepEqual(await landing.probe(probe), answer);
   const [command] = await landing.readCommands("0-0");
   assert.equal(command?.cursor, "5-0");
   const [seconds, microseconds] = await redis.client.time();

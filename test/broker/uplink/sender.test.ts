@@ -1,13 +1,11 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import * as v from "valibot";
 import { decodeFrame } from "#contract/frame";
 import { landingKeys } from "#contract/landing";
 import { encodeMessage, type Message } from "#contract/message";
 import { steadyNowMs } from "#runtime/clock";
 import { createLog } from "#runtime/log";
 import { Metrics } from "#runtime/metrics";
-import { SettingsSchema, type UplinkSettings } from "#runtime/settings-schema";
 import { loadLandingLibrary } from "../../../broker/ingest/landing-library.ts";
 import { Lane } from "../../../broker/outbox/lane.ts";
 import type { LaneLimits } from "../../../broker/outbox/lane-room.ts";
@@ -29,12 +27,6 @@ const LIMITS: LaneLimits = {
 };
 const log = createLog({ level: "error", process: "test" });
 
-function uplinkSettings(url: string): UplinkSettings {
-  const { uplink } = v.parse(SettingsSchema, { role: "gateway", name: GATEWAY, uplink: { url } });
-  assert(uplink);
-  return uplink;
-}
-
 /** A lane, a landing and a sender between them. */
 async function startSender(
   t: TestContext,
@@ -49,7 +41,10 @@ async function startSender(
     const sender = new Sender({
       lanes: [lane],
       probeMs: 200,
-      connect: (lost) => Landing.connect(uplinkSettings(redis.url), GATEWAY, lost),
+      urls: [redis.url],
+      connect: (url, lost) => Landing.connect({ url }, GATEWAY, lost),
+      windowFramesMax: 4,
+      bytesPerSecondMax: undefined,
       downCursor: () => "0-0",
       clock,
       log,
@@ -245,6 +240,6 @@ test("says what is wrong: no library, wrong password, nobody there", async (t) =
   const { sender } = await startSender(t, redis);
   await waitFor("the reason", () => /function library/.test(sender.status().why));
   assert.equal(sender.status().state, "waiting");
-  const missing = Landing.connect(uplinkSettings("redis://127.0.0.1:1"), GATEWAY);
+  const missing = Landing.connect({ url: "redis://127.0.0.1:1" }, GATEWAY);
   await assert.rejects(missing, { code: "CLOUD_UNREACHABLE", message: /ECONNREFUSED/ });
 });

@@ -1,0 +1,165 @@
+// flight: the frames that are under way on one connection, sent ahead of their answers.
+// Path: outbox → [flight] → landing. Touches: the landing that it is given.
+
+import { SluiceError } from "#contract/errors";
+import { FRAME_LIMITS } from "#contract/frame";
+import type { AppendAnswer, FullAnswer, PositionAnswer } from "#contract/landing";
+import type { Agreement } from "./agreement.ts";
+import type { Bell } from "./bell.ts";
+import type { SendCounters } from "./counters.ts";
+import { type CutFrame, cutFrame } from "./frame-cut.ts";
+import { type SendLanding, type SendLane, writerOf } from "./send-lane.ts";
+import type { TokenBucket } from "./token-bucket.ts";
+
+export interface FlightOptions {
+  readonly landing: SendLanding;
+  /** The highest first. */
+  readonly lanes: readonly SendLane[];
+  readonly agreement: Agreement;
+  /** undefined: as fast as the line goes. */
+  readonly bucket: TokenBucket | undefined;
+  /** Rings when an answer has come. */
+  readonly bell: Bell;
+  readonly clock: () => number;
+  readonly count: SendCounters;
+}
+
+interface UnderWay {
+  readonly lane: SendLane;
+  readonly frame: CutFrame;
+  readonly answer: Promise<AppendAnswer>;
+  isAnswered: boolean;
+}
+
+/**
+ * Each frame follows the last one sent of its lane. The landing answers in order, and takes none
+ * that follows one which it did not take.
+ */
+export class Flight {
+  readonly #options: FlightOptions;
+  readonly #frames: UnderWay[] = [];
+
+  constructor(options: FlightOptions) {
+    this.#options = options;
+  }
+
+  /** Frames that have no answer yet, or whose answer is not settled. */
+  get count(): number {
+    return this.#frames.length;
+  }
+
+  /**
+   * Sends ahead until `framesMax` are under way or nothing is left that should go now; answers in
+   * how many milliseconds the drain's limit allows more, or Infinity.
+   */
+  async send(framesMax: number): Promise<number> {
+    while (this.#frames.length < framesMax) {
+      const waitMs = this.#options.bucket?.waitMs ?? 0;
+      if (waitMs > 0) return waitMs;
+      if (!(await this.#sendNext())) break;
+    }
+    return Number.POSITIVE_INFINITY;
+  }
+
+  /**
+   * Moves the lanes by the answers that have come; resolves with the count of frames that were
+   * taken. @throws SluiceError CLOUD_FULL, CLOUD_FENCED; what broke the connection.
+   */
+  async settle(): Promise<number> {
+    for (let taken = 0; ; taken += 1) {
+      const first = this.#frames[0];
+      if (!first?.isAnswered) return taken;
+      if (!isTaken(first, await first.answer)) {
+        await this.#straighten();
+        return taken;
+      }
+      this.#frames.shift();
+      await this.#taken(first);
+    }
+  }
+
+  /** Waits until nothing is under way. */
+  async land(): Promise<void> {
+    for (let first = this.#frames[0]; first; first = this.#frames[0]) {
+      await first.answer;
+      await this.settle();
+    }
+  }
+
+  /** One frame of the first lane that has any: a higher lane never waits for a lower one's backlog. */
+  async #sendNext(): Promise<boolean> {
+    const { bucket, lanes, clock } = this.#options;
+    for (const lane of lanes) {
+      const before = this.#frames.findLast((it) => it.lane === lane);
+      const sent = before?.frame.run.lastSeq ?? lane.position;
+      if (!isWorthAFrame(lane.lastSeq - sent, before?.frame)) continue;
+      const run = await lane.readAfter(sent);
+      if (!run) continue;
+      const bytesMax = bucket?.frameBytesMax ?? Number.POSITIVE_INFINITY;
+      this.#launch(lane, cutFrame(run, clock(), bytesMax));
+      return true;
+    }
+    return false;
+  }
+
+  #launch(lane: SendLane, frame: CutFrame): void {
+    const { landing, bell, bucket, clock } = this.#options;
+    const { run, bytes } = frame;
+    const answer = landing.append({
+      ...{ lane: lane.name, epoch: lane.epoch, writer: writerOf(lane) },
+      ...{ prev: run.firstSeq - 1, last: run.lastSeq, frame: bytes, sentMs: clock() },
+    });
+    bucket?.take(bytes.length);
+    const underWay: UnderWay = { lane, frame, answer, isAnswered: false };
+    const answered = () => {
+      underWay.isAnswered = true;
+      bell.ring();
+    };
+    answer.then(answered, answered);
+    this.#frames.push(underWay);
+  }
+
+  async #taken({ lane, frame }: UnderWay): Promise<void> {
+    const { count } = this.#options;
+    await lane.cloudHolds(frame.run);
+    const labels = { lane: lane.name };
+    count.frames(labels);
+    count.messages(labels, frame.messages);
+    if (frame.expired > 0) count.expired(labels, frame.expired);
+  }
+
+  /**
+   * One was not simply taken: when all that is under way has been answered, each lane goes to where
+   * its last answer says that the cloud is.
+   */
+  async #straighten(): Promise<void> {
+    const { landing, agreement, count } = this.#options;
+    const last = new Map<SendLane, PositionAnswer>();
+    let full: FullAnswer | undefined;
+    for (const it of this.#frames.splice(0)) {
+      const answer = await it.answer;
+      if (answer.status === "FULL") {
+        full ??= answer;
+        count.full({ lane: it.lane.name });
+      } else if (!last.has(it.lane) && isTaken(it, answer)) await this.#taken(it);
+      else last.set(it.lane, answer);
+    }
+    for (const [lane, answer] of last) await agreement.obey(landing, lane, answer);
+    if (full) throw new SluiceError("CLOUD_FULL", full.why);
+  }
+}
+
+function isTaken({ frame }: UnderWay, answer: AppendAnswer): boolean {
+  return answer.status === "OK" && answer.seq === frame.run.lastSeq;
+}
+
+/**
+ * Should so many sequences go now? Behind a frame of the same lane only what fills one, by count or
+ * as large as those: what comes while one is under way shares the next, instead of one each.
+ */
+function isWorthAFrame(waiting: number, before: CutFrame | undefined): boolean {
+  if (waiting <= 0 || !before) return waiting > 0;
+  const { firstSeq, lastSeq, bytes } = before.run;
+  const expectedBytes = (waiting * bytes) / (lastSeq - firstSeq + 1);
+  return waiting >= FRAME_LIMITS.recordsMax || expectedBytes >= FRAME_LIMITS.bytesMax;
+}
