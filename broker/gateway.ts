@@ -43,11 +43,13 @@ export async function startGateway(settings: Settings, log: Log): Promise<Servic
     Number(store.fault === undefined),
   );
 
+  const lastCommand = store.cursor("downlink-cursor");
+  const custody = gatewayCustody({ store, sessions, outbox, lastCommand, metrics });
   const mqtt = await Mqtt.start({
     settings,
     brokerId: settings.name,
     store: sessions,
-    custody: gatewayCustody(store, sessions, outbox, metrics),
+    custody,
     unavailable: () => undefined,
     log,
     metrics,
@@ -61,8 +63,11 @@ export async function startGateway(settings: Settings, log: Log): Promise<Servic
       settings: settings.uplink,
       gateway: settings.name,
       lanes: outbox.lanes,
-      cursor: store.cursor("downlink-cursor"),
-      deliver: (message) => mqtt.publish(message),
+      commands: {
+        cursor: lastCommand.read,
+        deliver: (message, id) => mqtt.publish(message, id),
+        answer: (message, id) => custody.answer(message, id),
+      },
       log,
       metrics,
     });

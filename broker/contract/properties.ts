@@ -1,9 +1,9 @@
 // properties: MQTT 5.0 properties as raw bytes: what is added to them, and what is left out.
-// Path: ingest → [properties]. Touches: nothing.
+// Path: mqtt, uplink, ingest → [properties]. Touches: nothing.
 
 import { ByteReader } from "./bytes.ts";
 import { SluiceError } from "./errors.ts";
-import { readText } from "./message.ts";
+import { type Message, readText } from "./message.ts";
 
 /**
  * The user properties (MQTT 5.0 §3.3.2.3.7) by which a consumer of the cluster tells where a bridged
@@ -22,6 +22,12 @@ export const BRIDGE_PROPERTIES = {
   epoch: "sluice-epoch",
   sequence: "sluice-sequence",
 } as const;
+
+/**
+ * The user property by which a subscriber on a gateway knows a command of the cloud: its id, which
+ * no other command of this gateway has. Nobody else can set it.
+ */
+export const COMMAND_PROPERTY = "sluice-command";
 
 /** The properties that are passed on with a PUBLISH (MQTT 5.0 §2.2.2.2). */
 const PROPERTY = {
@@ -97,6 +103,46 @@ export function propertiesWithout(
   }
   return kept;
 }
+
+const COMMAND_NAMES: ReadonlySet<string> = new Set([COMMAND_PROPERTY]);
+const COMMAND_BYTES = encoder.encode(COMMAND_PROPERTY);
+
+/** The message without what only a command of the cloud may say. @throws as propertiesWithout. */
+export function withoutCommandId(message: Message): Message {
+  const { properties } = message;
+  // Few messages have properties, and hardly any this one: those need not be taken apart.
+  if (!properties || !holds(properties, COMMAND_BYTES)) return message;
+  return { ...message, properties: joinProperties(propertiesWithout(properties, COMMAND_NAMES)) };
+}
+
+function holds(bytes: Uint8Array, wanted: Uint8Array): boolean {
+  const [first = 0] = wanted;
+  for (let at = bytes.indexOf(first); at >= 0; at = bytes.indexOf(first, at + 1)) {
+    if (wanted.every((byte, index) => bytes[at + index] === byte)) return true;
+  }
+  return false;
+}
+
+/** Where a request is to be answered (MQTT 5.0 §4.10). */
+export interface Response {
+  readonly topic?: string;
+  /** The Correlation Data, as the wire bytes of that property. */
+  readonly correlation?: Uint8Array;
+}
+
+/** @throws SluiceError FRAME_INVALID when the bytes are not properties that may be passed on. */
+export function responseOf(properties: Uint8Array): Response {
+  const response: { -readonly [Name in keyof Response]: Response[Name] } = {};
+  for (const property of propertiesWithout(properties, NO_NAMES)) {
+    const reader = new ByteReader(property);
+    const id = reader.byte();
+    if (id === PROPERTY.responseTopic) response.topic = takeText(reader);
+    if (id === PROPERTY.correlationData) response.correlation = property;
+  }
+  return response;
+}
+
+const NO_NAMES: ReadonlySet<string> = new Set();
 
 /** Reads one property, and answers with the name if it is a user property. */
 function readProperty(reader: ByteReader, seen: Set<number>): string | undefined {

@@ -67,6 +67,11 @@ export interface Taking {
   readonly queues: readonly QueueTarget[];
   /** Its QoS 2 publisher, if that session is kept, to know a repeat [MQTT-4.3.3-2]. */
   readonly incoming?: Incoming;
+  /**
+   * On a gateway, the id of the cloud's command that it came by. It is kept with the message, as the
+   * last one that was carried out; what came from the cloud does not go back there.
+   */
+  readonly command?: string;
 }
 
 /** A QoS 2 PUBLISH of a session that is kept. */

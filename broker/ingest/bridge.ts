@@ -5,6 +5,7 @@ import { SluiceError } from "#contract/errors";
 import { type Message, moveExpiry } from "#contract/message";
 import {
   BRIDGE_PROPERTIES,
+  COMMAND_PROPERTY,
   joinProperties,
   propertiesWithout,
   userProperty,
@@ -21,8 +22,12 @@ export interface Origin {
   readonly aheadMs: number;
 }
 
-const BRIDGE_NAMES: ReadonlySet<string> = new Set(Object.values(BRIDGE_PROPERTIES));
 const LENGTH_BYTES = 2;
+/** What a device may not say in the cluster. */
+const RESERVED_NAMES: ReadonlySet<string> = new Set([
+  ...Object.values(BRIDGE_PROPERTIES),
+  COMMAND_PROPERTY,
+]);
 
 /** @throws SluiceError FRAME_INVALID when gateway, lane or epoch cannot be what it says. */
 export function originOf({ gateway, id, lane, epoch, sentMs }: LandingEntry): Origin {
@@ -55,7 +60,7 @@ function assertName(what: string, name: string): void {
  */
 export function bridgedMessage(origin: Origin, sequence: number, message: Message): Message {
   const topic = bridgedTopic(origin.gateway, message.topic);
-  const own = message.properties && propertiesWithout(message.properties, BRIDGE_NAMES);
+  const own = message.properties && propertiesWithout(message.properties, RESERVED_NAMES);
   const properties = propertiesOf(own, origin.properties, String(sequence));
   // No Local is about the cluster's own clients: the publisher's name means somebody else here.
   const { payload, qos, retain, takenAtMs, expiresAtMs } = moveExpiry(message, origin.aheadMs);

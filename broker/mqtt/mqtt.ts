@@ -150,9 +150,12 @@ export class Mqtt {
     return this.#sessions.connected;
   }
 
-  /** Publishes in the broker's own name; resolves when it is in custody and handed on. */
-  async publish(message: Message): Promise<void> {
-    await this.#routing.publish(message, { last: undefined });
+  /**
+   * Publishes in the broker's own name, or for the cloud by its command; resolves when it is in
+   * custody and handed on.
+   */
+  async publish(message: Message, command?: string): Promise<void> {
+    await this.#routing.publish(message, { last: undefined }, undefined, command);
   }
 
   /**

@@ -4,6 +4,7 @@
 import type { Aedes, PublishPacket } from "aedes";
 import { SluiceError } from "#contract/errors";
 import type { Message, Qos } from "#contract/message";
+import { withoutCommandId } from "#contract/properties";
 import type { Custody, QueueTarget, StoredSession, Taken, Taking } from "#contract/session";
 import { Publication } from "./publication.ts";
 import type { Entitled, Grant, Subscriber, Subscriptions } from "./subscriptions.ts";
@@ -105,24 +106,29 @@ export class Routing {
 
   /**
    * Takes the message into custody and hands it to all brokers. undefined: done already; otherwise
-   * resolves when it is done. Emissions of one order never overtake each other.
+   * resolves when it is done. Emissions of one order never overtake each other. Only with `command`
+   * may it say that it is one.
    * @throws what custody throws.
    */
   publish(
-    message: Message,
+    given: Message,
     order: Order,
     incoming?: Taking["incoming"],
+    command?: string,
   ): Promise<void> | undefined {
     if (order.fault !== undefined) return Promise.reject(order.fault);
+    const message = command === undefined ? withoutCommandId(given) : given;
     const { subscriptions, custody } = this.#options;
     const entitled = subscriptions.entitled(message.topic);
     const chosen = entitled.groups.length === 0 ? NOBODY : choose(entitled, message);
     const queues = this.#queuesOf(message, entitled, chosen);
     const broker = this.#aedes.id;
-    const taking = incoming
-      ? { message, queues, incoming: { ...incoming, broker } }
-      : { message, queues };
-    const taken = custody.take(taking);
+    const taken = custody.take({
+      message,
+      queues,
+      ...(incoming ? { incoming: { ...incoming, broker } } : {}),
+      ...(command === undefined ? {} : { command }),
+    });
     const queued = queues.length === 0 ? NOBODY : queues.map(({ clientId }) => clientId);
     const picked = chosen.length === 0 ? NOBODY : chosen.map(pick);
     const envelope = { message, queued, chosen: picked, isRepeat: false, isForChosen: false };

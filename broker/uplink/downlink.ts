@@ -2,21 +2,15 @@
 // Path: landing → [downlink] → mqtt. Touches: the landing and the cursor that it is given.
 
 import { reasonOf, SluiceError } from "#contract/errors";
-import { decodeRecord, isExpired, type Message, moveExpiry } from "#contract/message";
+import { type Message, moveExpiry } from "#contract/message";
 import { backoffMs, wait } from "#runtime/backoff";
 import type { Log } from "#runtime/log";
 import type { Metrics } from "#runtime/metrics";
 import { Addresses } from "./addresses.ts";
+import { answerTo, type Command, type Refused, readCommand, unlessExpired } from "./command.ts";
 
 const RETRY_MS_LEAST = 100;
 const RETRY_MS_MOST = 30_000;
-
-/** Where the cursor is kept over restarts. */
-export interface CursorStore {
-  read(): Promise<string | undefined>;
-  /** Resolves when the cursor is synced. */
-  write(cursor: string): Promise<void>;
-}
 
 export interface DownLanding {
   readCommands(cursor: string): Promise<{ cursor: string; record: Uint8Array }[]>;
@@ -29,16 +23,26 @@ export interface DownlinkOptions {
   /** Where the landing may be reached; tried in turn. */
   readonly urls: readonly string[];
   readonly connect: (url: string) => Promise<DownLanding>;
-  readonly cursor: CursorStore;
-  /** Publishes a command on its local topic; resolves when every local session has it. */
-  readonly deliver: (message: Message) => Promise<void>;
+  /** The id of the last command that was done with, as it is stored. */
+  readonly cursor: () => Promise<string | undefined>;
+  /**
+   * Publishes a command on its local topic; resolves when what lasts of it is stored together with
+   * its id, and every local session has it.
+   */
+  readonly deliver: (message: Message, id: string) => Promise<void>;
+  /** Takes an answer for the cloud into custody, stored together with the command's id. */
+  readonly answer: (message: Message, id: string) => Promise<void>;
   /** The steady clock by which the gateway's own messages expire, in milliseconds. */
   readonly clock: () => number;
   readonly log: Log;
   readonly metrics: Metrics;
 }
 
-/** Reads the stream of commands behind the cursor for as long as the gateway runs. */
+/**
+ * Reads the stream of commands behind the cursor for as long as the gateway runs. The cursor lies in
+ * the same batch as what a command brings about, so that neither a crash nor a failure of the disk
+ * between the two carries a command out twice, or never.
+ */
 export class Downlink {
   readonly #options: DownlinkOptions;
   readonly #stop = new AbortController();
@@ -54,17 +58,18 @@ export class Downlink {
     );
   }
 
-  /** The last command that was carried out; the sender reports it to the cloud. */
+  /** The last command that was done with; the sender reports it to the cloud. */
   get cursor(): string {
     return this.#cursor;
   }
 
   async run(): Promise<void> {
-    this.#cursor = (await this.#options.cursor.read()) ?? "0-0";
     const addresses = new Addresses(this.#options.urls);
     let attempt = 0;
     while (!this.#stop.signal.aborted) {
       try {
+        // What failed in the end may be stored all the same.
+        this.#cursor = (await this.#options.cursor()) ?? "0-0";
         this.#landing = await this.#options.connect(addresses.url);
         while (!this.#stop.signal.aborted) {
           await this.#readOnce(this.#landing);
@@ -91,16 +96,16 @@ export class Downlink {
 
   async #readOnce(landing: DownLanding): Promise<void> {
     let aheadMs: number | undefined;
-    for (const { cursor, record } of await landing.readCommands(this.#cursor)) {
-      let message = this.#messageOf(cursor, record);
-      if (message?.expiresAtMs !== undefined) {
+    for (const { cursor: id, record } of await landing.readCommands(this.#cursor)) {
+      let command = readCommand(id, record);
+      if ("message" in command && command.message.expiresAtMs !== undefined) {
         // Steady clocks go alike, so that one look at the cloud's serves all commands that were read.
         aheadMs ??= await this.#aheadOf(landing);
-        message = moveExpiry(message, aheadMs);
+        const message = moveExpiry(command.message, aheadMs);
+        command = unlessExpired({ ...command, message }, this.#options.clock());
       }
-      this.#count({ result: await this.#carryOut(message) });
-      await this.#options.cursor.write(cursor);
-      this.#cursor = cursor;
+      this.#count({ result: await this.#carryOut(id, command) });
+      this.#cursor = id;
     }
   }
 
@@ -110,23 +115,14 @@ export class Downlink {
     return this.#options.clock() - landingMs;
   }
 
-  async #carryOut(message: Message | undefined): Promise<"done" | "expired" | "invalid"> {
-    if (!message) return "invalid";
-    if (isExpired(message.expiresAtMs, this.#options.clock())) return "expired";
-    await this.#options.deliver(message);
-    return "done";
-  }
-
-  #messageOf(cursor: string, record: Uint8Array): Message | undefined {
-    try {
-      const decoded = decodeRecord(record);
-      if (decoded.kind === "message") return decoded.message;
-    } catch (fault) {
-      this.#options.log.error(
-        { cursor, why: reasonOf(fault) },
-        "a command cannot be read: skipped",
-      );
+  async #carryOut(id: string, command: Command | Refused): Promise<"done" | Refused["result"]> {
+    if ("message" in command) {
+      await this.#options.deliver(command.message, id);
+      return "done";
     }
-    return undefined;
+    const { result, reason, topic } = command;
+    this.#options.log.warn({ id, topic, result, reason }, "a command is not carried out");
+    await this.#options.answer(answerTo(id, command, new Date()), id);
+    return result;
   }
 }

@@ -1,14 +1,13 @@
 // uplink: the gateway's way to the cloud and back: one sender, one downlink.
 // Path: outbox → [uplink] → landing Redis, and back → mqtt. Touches: the network, through landing.
 
-import type { Message } from "#contract/message";
 import type { UplinkStatus } from "#contract/status";
 import { wait } from "#runtime/backoff";
 import { steadyNowMs } from "#runtime/clock";
 import type { Log } from "#runtime/log";
 import type { Metrics } from "#runtime/metrics";
 import type { UplinkSettings } from "#runtime/settings-schema";
-import { type CursorStore, Downlink } from "./downlink.ts";
+import { Downlink, type DownlinkOptions } from "./downlink.ts";
 import { Landing } from "./landing.ts";
 import type { SendLane } from "./send-lane.ts";
 import { Sender } from "./sender.ts";
@@ -17,8 +16,7 @@ export interface UplinkOptions {
   readonly settings: UplinkSettings;
   readonly gateway: string;
   readonly lanes: readonly SendLane[];
-  readonly cursor: CursorStore;
-  readonly deliver: (message: Message) => Promise<void>;
+  readonly commands: Pick<DownlinkOptions, "cursor" | "deliver" | "answer">;
   readonly log: Log;
   readonly metrics: Metrics;
 }
@@ -37,8 +35,7 @@ export function startUplink(options: UplinkOptions): Uplink {
   const downlink = new Downlink({
     urls,
     connect: (url) => Landing.connect({ ...settings, url }, gateway),
-    cursor: options.cursor,
-    deliver: options.deliver,
+    ...options.commands,
     clock: steadyNowMs,
     log,
     metrics,

@@ -4,7 +4,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { joinProperties, propertiesWithout, userProperty } from "#contract/properties";
+import type { Message } from "#contract/message";
+import {
+  COMMAND_PROPERTY,
+  joinProperties,
+  propertiesWithout,
+  responseOf,
+  userProperty,
+  withoutCommandId,
+} from "#contract/properties";
 import { assertOnlyFrameInvalid } from "./frame-invalid.ts";
 
 const RUNS = { seed: 20_260_106, numRuns: 1_000 } as const;
@@ -120,4 +128,37 @@ test("answers arbitrary bytes with properties that it takes again, or FRAME_INVA
     }),
     { ...RUNS, numRuns: 5_000 },
   );
+});
+
+const message = (properties?: Uint8Array): Message => ({
+  ...{ topic: "t", payload: new Uint8Array(), qos: 0, retain: false, takenAtMs: 1 },
+  ...(properties ? { properties } : {}),
+});
+
+test("takes a command's id from a message that is none, and leaves all else", () => {
+  const similar = [userProperty("sluice-comman", "d"), userProperty("x", COMMAND_PROPERTY)];
+  const forged = userProperty(COMMAND_PROPERTY, "1-0");
+  for (const kept of [joinProperties([]), joinProperties(similar), Uint8Array.of(1, 1)]) {
+    const cleaned = withoutCommandId(message(joinProperties([forged, kept, forged]))).properties;
+    assert.equal(hex(cleaned ?? Uint8Array.of(0)), hex(kept));
+    assert.deepEqual(withoutCommandId(message(kept)), message(kept));
+  }
+  const plain = message();
+  assert.equal(withoutCommandId(plain), plain);
+});
+
+test("tells where a request is to be answered [MQTT 5.0 4.10]", () => {
+  const [topic, correlation] = ["080003612f62", "09000200ff"];
+  const read = (...parts: string[]) => {
+    const response = responseOf(Buffer.from(parts.join(""), "hex"));
+    return [response.topic, response.correlation && hex(response.correlation)];
+  };
+  assert.deepEqual(read("0101", topic, hex(userProperty("a", "b")), correlation), [
+    "a/b",
+    correlation,
+  ]);
+  assert.deepEqual(read(topic), ["a/b", undefined]);
+  assert.deepEqual(read(correlation), [undefined, correlation]);
+  assert.deepEqual(read(), [undefined, undefined]);
+  assert.throws(() => read("080003612f23"), { code: "FRAME_INVALID" });
 });

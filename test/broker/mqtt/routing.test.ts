@@ -7,6 +7,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import type { Aedes } from "aedes";
 import fc from "fast-check";
 import type { Message, Qos } from "#contract/message";
+import { userProperty } from "#contract/properties";
 import type { Custody, QueueTarget, Subscription, Taken, Taking } from "#contract/session";
 import type { Publication } from "../../../broker/mqtt/publication.ts";
 import { type Notice, type Order, type Recipient, Routing } from "../../../broker/mqtt/routing.ts";
@@ -395,4 +396,21 @@ test("what goes wrong with one arrival is told, and the next one arrives", async
   await routing.publish(messageOf("a", "2"), newOrder());
   assert.equal(faults.length, 1);
   assert.deepEqual(inbox.texts, ["2"]);
+});
+
+test("only a command is taken with a command's id, and only it may say that it is one", async () => {
+  const { routing, custody } = await open();
+  const said = userProperty("sluice-command", "7-0");
+  const message = { ...messageOf("a", "1"), properties: said };
+  await routing.publish(message, newOrder());
+  await routing.publish(message, newOrder(), { clientId: "c", packetId: 1 });
+  await routing.publish(message, newOrder(), undefined, "7-0");
+  assert.deepEqual(
+    custody.taken.map(({ message: { properties }, command }) => [properties?.length, command]),
+    [
+      [0, undefined],
+      [0, undefined],
+      [said.length, "7-0"],
+    ],
+  );
 });

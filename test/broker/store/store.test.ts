@@ -23,7 +23,7 @@ test("keeps a cursor over a restart", async (t) => {
   const folder = temporaryFolder(t);
   const before = await Store.open(folder);
   assert.equal(await before.cursor("c").read(), undefined);
-  await before.cursor("c").write("5-1");
+  await before.commit(before.cursor("c").write("5-1"));
   await before.close();
   const after = await Store.open(folder);
   t.after(() => after.close());
