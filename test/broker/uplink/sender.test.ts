@@ -235,6 +235,41 @@ test("goes on at the cloud's position after a restart that lost the answer", asy
   assert.deepEqual(await landed(redis), numbers(1, 12));
 });
 
+test("waits for room in the landing, says how full it is, and then goes on by itself", async (t) => {
+  const redis = await startRedis(t);
+  await loadLandingLibrary(redis.client);
+  const { up, pos } = landingKeys(GATEWAY);
+  await redis.client.hset(pos, "bytes_max", 20_000);
+  const { lane, append, sender } = await startSender(t, redis);
+  for (let from = 1; from <= 3_000; from += 300) await append(from, from + 299);
+  await waitFor("the landing to be full", () => sender.status().state === "waiting", 10_000);
+  assert.match(sender.status().why, /no room for this gateway: it holds \d+ of 20000 bytes/);
+  const held = lane.position;
+  assert.ok(held > 0 && held < 3_000, `${held}`);
+  const before = await landed(redis);
+  assert.deepEqual(before, numbers(1, held));
+  await redis.client.hset(pos, "bytes_max", 1_000_000);
+  await waitFor("the rest to arrive", () => lane.position === 3_000, 40_000);
+  assert.deepEqual(await landed(redis), numbers(1, 3_000));
+  assert.ok((await redis.client.xlen(up)) > 1);
+  await waitFor("it to say so", () => sender.status().state === "online");
+});
+
+test("waits while the landing's Redis has no memory left, and then goes on by itself", async (t) => {
+  const redis = await startRedis(t);
+  await loadLandingLibrary(redis.client);
+  const { lane, append, sender } = await startSender(t, redis);
+  await append(1, 5);
+  await waitFor("it to be online", () => lane.position === 5);
+  await redis.client.config("SET", "maxmemory", "1mb");
+  await append(6, 10);
+  await waitFor("it to wait", () => sender.status().state === "waiting", 10_000);
+  assert.match(sender.status().why, /^landing: Redis has no memory left .*maxmemory/);
+  await redis.client.config("SET", "maxmemory", "0");
+  await waitFor("the rest to arrive", () => lane.position === 10, 40_000);
+  assert.deepEqual(await landed(redis), numbers(1, 10));
+});
+
 test("says what is wrong: no library, wrong password, nobody there", async (t) => {
   const redis = await startRedis(t);
   const { sender } = await startSender(t, redis);
