@@ -8,6 +8,10 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
+import { Redis } from "ioredis";
+import { LANDING_FUNCTIONS, landingKeys } from "#contract/landing";
+import { loadLandingLibrary } from "../../broker/ingest/landing-library.ts";
+import { Landing } from "../../broker/uplink/landing.ts";
 import { ensureCertificates, issueClient, type Pair } from "../../scripts/chain/certificates.ts";
 import {
   eventually,
@@ -104,6 +108,44 @@ test("lets the next gateway in by its own certificate", async () => {
   client.close();
 });
 
+test("a gateway may append by its own rights, up to its budget, and to no one else's stream", async () => {
+  const admin = new Redis(port.redis, "127.0.0.1", { username: "admin", password: "secret-0" });
+  const password_file = join(folder, "gateway.password");
+  await writeFile(password_file, "secret-1\n", { mode: 0o600 });
+  const { cert: cert_file, key: key_file } = certificates.gateway;
+  const url = `rediss://localhost:${port.landing}`;
+  const settings = { url, password_file, ca_file: certificates.ca, cert_file, key_file };
+  const landing = await Landing.connect(settings, "gw-001");
+  try {
+    await loadLandingLibrary(admin);
+    const { up, pos, down } = landingKeys("gw-001");
+    await admin.call("FCALL", LANDING_FUNCTIONS.trim, 3, up, down, pos, 0, 0, "0-0", 1_000);
+    const lane = { lane: "default", epoch: 7 };
+    await landing.probe({ ...lane, writers: ["one"], downCursor: "0-0" });
+    const frame = { ...lane, writer: "one", frame: new Uint8Array(600), sentMs: 1 };
+    const first = await landing.append({ ...frame, prev: 0, last: 1 });
+    assert.deepEqual(first, { status: "OK", epoch: 7, seq: 1 });
+    const second = await landing.append({ ...frame, prev: 1, last: 2 });
+    assert.equal(second.status, "FULL");
+    assert.equal(await admin.xlen(up), 1);
+  } finally {
+    landing.close();
+    admin.disconnect();
+  }
+  const other = landingKeys("gw-002");
+  const refused = [
+    ["FCALL", LANDING_FUNCTIONS.append, "2", other.up, other.pos, "default", "7", "0", "1", "x"],
+    ["FCALL", LANDING_FUNCTIONS.trim, "3", ...Object.values(landingKeys("gw-001"))],
+    ["XTRIM", landingKeys("gw-001").up, "MAXLEN", "0"],
+  ];
+  const client = new TlsClient(port.landing, await tls(certificates.gateway));
+  client.send(AUTH_OWN + refused.map(resp).join(""));
+  const answers = () => client.received.toString().split("\r\n").slice(1, -1);
+  await eventually("the answers", () => answers().length === refused.length);
+  client.close();
+  for (const answer of answers()) assert.match(answer, /^-(NOPERM|ERR.*permission)/);
+});
+
 test("bounds the connections of one gateway, and leaves the next its own", async () => {
   const options = await tls(certificates.gateway);
   const many = Array.from({ length: 18 }, () => new TlsClient(port.landing, options));
@@ -129,6 +171,11 @@ test("lets gateways go when the landing is no longer the master", async () => {
   assert.equal(await ask(AUTH_OWN), "");
 });
 
+function resp(command: readonly string[]): string {
+  const parts = command.map((part) => `$${part.length}\r\n${part}\r\n`);
+  return `*${parts.length}\r\n${parts.join("")}`;
+}
+
 function auth(user: string, password: string): string {
   return `*3\r\n$4\r\nAUTH\r\n$${user.length}\r\n${user}\r\n$${password.length}\r\n${password}\r\n`;
 }
@@ -138,7 +185,7 @@ const AUTH_OWN = auth("gw-001", "secret-1");
 const ACL = `\
 user default off
 user admin on >secret-0 ~* &* +@all
-user gw-001 on >secret-1 -@all +ping
+user gw-001 on >secret-1 %RW~{gw-001}:up %RW~{gw-001}:pos %R~{gw-001}:down resetchannels -@all +fcall +xadd +hget +hset +time +xread +ping +hello +client|setname
 user gw-002 on >secret-2 -@all +ping
 user health on >${HEALTH_PASSWORD} -@all +ping +role
 `;

@@ -137,7 +137,8 @@ async function forged(t: TestContext, chain: Chain): Promise<void> {
   const all = collect(consumer);
   await consumer.subscribeAsync("from/gw-001/forged", { qos: 1 });
   const device = await connectGateway(t, chain, FIVE);
-  const lies = Object.fromEntries(ORIGIN.map((name) => [name, ["gw-666", "1"]]));
+  const names = [...ORIGIN, "sluice-command"];
+  const lies = Object.fromEntries(names.map((name) => [name, ["gw-666", "1"]]));
   const userProperties = { before: "1", ...lies, "sluice-gateways": "x", after: "2" };
   await publish(device, "forged", { userProperties });
 
@@ -184,7 +185,9 @@ async function request(t: TestContext, chain: Chain): Promise<void> {
   );
   const [first] = requests;
   assert.equal(first?.properties.contentType, "command");
-  assert.deepEqual({ ...first?.properties.userProperties }, { by: "operator" });
+  const { "sluice-command": id, ...given } = { ...first?.properties.userProperties };
+  assert.deepEqual(given, { by: "operator" });
+  assert.match(String(id), /^\d+-\d+$/);
   const expiry = first?.properties.messageExpiryInterval ?? 0;
   assert.ok(expiry > 560 && expiry <= 600, `${expiry} s are left of 600`);
 }

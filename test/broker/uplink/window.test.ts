@@ -126,6 +126,29 @@ test("a higher lane's message goes next, behind nothing but the frames under way
   assert.equal(landing.asked[4], "alarms 1..1");
 });
 
+test("when one is refused, the others' answers come first, then each goes once from where the cloud is", async (t) => {
+  const landing = new FakeLanding();
+  const [alarms, backlog] = [new MemoryLane("alarms"), new MemoryLane("default")];
+  landing.holds = true;
+  backlog.append(6 * FRAME);
+  const { metrics } = start(t, landing, [alarms, backlog]);
+  await waitFor("the window to fill", () => landing.held.length === 4);
+  landing.release();
+  await waitFor("the next", () => landing.held.length === 4 && backlog.position === FRAME);
+  alarms.append(1);
+  landing.release();
+  await waitFor("the alarm", () => landing.asked.at(-1) === "alarms 1..1");
+  forget(landing, Number.POSITIVE_INFINITY);
+  const before = landing.asked.length;
+  for (let answers = 0; answers < 4; answers += 1) landing.release();
+  await waitFor("the window to fill", () => landing.held.length === 4);
+  const again = ["1..256", "257..512", "513..768", "769..1024"].map((it) => `default ${it}`);
+  assert.deepEqual(landing.asked.slice(before), again);
+  assert.equal(metrics.total("sluice_uplink_rewinds_total"), 1);
+  assert.equal(metrics.total("sluice_uplink_messages_total"), 2 * FRAME + 1, "the alarm too");
+  assert.equal(alarms.position, 1);
+});
+
 test("takes the next address when one fails, tells which one it is, and slows down when all have", async (t) => {
   const [landing, lane] = [new FakeLanding(), new MemoryLane("default")];
   const tried: string[] = [];
