@@ -121,11 +121,11 @@ export class Flight {
 
   async #taken({ lane, frame }: UnderWay): Promise<void> {
     const { count } = this.#options;
-    await lane.cloudHolds(frame.run);
     const labels = { lane: lane.name };
     count.frames(labels);
     count.messages(labels, frame.messages);
     if (frame.expired > 0) count.expired(labels, frame.expired);
+    await lane.cloudHolds(frame.run);
   }
 
   /**

@@ -344,7 +344,8 @@ test("names gateway, lane, epoch and sequence in user properties behind the publ
 
 test("leaves out what a device says in the bridge's name", async () => {
   const { take, messages } = openStream();
-  const names = ["sluice-gateway", "sluice-lane", "sluice-epoch", "sluice-sequence"];
+  const own = ["sluice-gateway", "sluice-lane", "sluice-epoch", "sluice-sequence"];
+  const names = [...own, "sluice-command"];
   const properties = Buffer.concat(names.map((name) => userProperty(name, "forged")));
   await take(entry("5-0", 1, [record("a", "t", { properties }), record("b")]));
   const [forged, plain] = messages.map(({ properties: it }) => Buffer.from(it ?? []).toString());

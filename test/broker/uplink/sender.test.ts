@@ -12,7 +12,7 @@ import type { LaneLimits } from "../../../broker/outbox/lane-room.ts";
 import { Store } from "../../../broker/store/store.ts";
 import { Landing } from "../../../broker/uplink/landing.ts";
 import { Sender } from "../../../broker/uplink/sender.ts";
-import { type RedisServer, startRedis } from "../../support/redis-server.ts";
+import { freePort, type RedisServer, startRedis } from "../../support/redis-server.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { append } from "../outbox/append.ts";
@@ -30,7 +30,7 @@ const log = createLog({ level: "error", process: "test" });
 /** A lane, a landing and a sender between them. */
 async function startSender(
   t: TestContext,
-  redis: RedisServer,
+  redis: { readonly url: string | readonly string[] },
   limits = LIMITS,
   clock = steadyNowMs,
 ) {
@@ -41,7 +41,7 @@ async function startSender(
     const sender = new Sender({
       lanes: [lane],
       probeMs: 200,
-      urls: [redis.url],
+      urls: [redis.url].flat(),
       connect: (url, lost) => Landing.connect({ url }, GATEWAY, lost),
       windowFramesMax: 4,
       bytesPerSecondMax: undefined,
@@ -268,6 +268,16 @@ test("waits while the landing's Redis has no memory left, and then goes on by it
   await redis.client.config("SET", "maxmemory", "0");
   await waitFor("the rest to arrive", () => lane.position === 10, 40_000);
   assert.deepEqual(await landed(redis), numbers(1, 10));
+});
+
+test("reaches the landing by its second address while the first is dead, and says so", async (t) => {
+  const redis = await startRedis(t);
+  await loadLandingLibrary(redis.client);
+  const dead = { ...redis, url: [`redis://127.0.0.1:${await freePort()}`, redis.url] };
+  const { lane, append, sender } = await startSender(t, dead);
+  await append(1, 5);
+  await waitFor("all to arrive", () => lane.position === 5);
+  assert.equal(sender.status().cloud, new URL(redis.url).host);
 });
 
 test("says what is wrong: no library, wrong password, nobody there", async (t) => {
