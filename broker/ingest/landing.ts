@@ -13,10 +13,10 @@ import {
   POS_FIELDS,
   parseSentMs,
 } from "#contract/landing";
-import { askRedis, openRedis } from "#runtime/redis";
+import { askRedis, explainRedis, openRedis, redisFailure } from "#runtime/redis";
 import type { RedisSettings } from "#runtime/settings-schema";
 import { loadLandingLibrary } from "./landing-library.ts";
-import { checkRedis, type RedisFault } from "./redis-check.ts";
+import { checkRedis, type RedisFault, tooOldWhy } from "./redis-check.ts";
 
 const READ_BLOCK_MS = 500;
 /** One read brings about so many bytes at most, as long as frames are what gateways' senders cut. */
@@ -76,7 +76,7 @@ export class Landing {
   static async connect(settings: RedisSettings): Promise<Landing> {
     const { redis: asking } = await openRedis("landing Redis", settings);
     try {
-      await askRedis("landing Redis", () => loadLandingLibrary(asking));
+      await loadLibrary(asking);
       const { redis: reading } = await openRedis("landing Redis", settings);
       return new Landing(asking, reading);
     } catch (fault) {
@@ -234,6 +234,15 @@ export class Landing {
 
   #ask<T>(command: () => Promise<T>): Promise<T> {
     return askRedis("landing Redis", command);
+  }
+}
+
+async function loadLibrary(redis: Redis): Promise<void> {
+  try {
+    await loadLandingLibrary(redis);
+  } catch (cause) {
+    const why = (await tooOldWhy(redis)) ?? explainRedis(cause);
+    throw redisFailure("landing Redis", why, cause);
   }
 }
 

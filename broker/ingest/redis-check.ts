@@ -14,7 +14,7 @@ export interface RedisFault {
 }
 
 /** What a Redis tells of itself; undefined where this user may not ask. */
-interface Told {
+export interface Told {
   readonly version: string | undefined;
   readonly policy: string | undefined;
   readonly appendOnly: string | undefined;
@@ -27,6 +27,17 @@ export async function checkRedis(
   redis: Redis,
 ): Promise<readonly RedisFault[]> {
   return faultsOf(whose, await ask(redis));
+}
+
+/** Why it refuses what it is asked to do, if that is its age. */
+export async function tooOldWhy(redis: Redis): Promise<string | undefined> {
+  return versionWhy((await ask(redis)).version);
+}
+
+function versionWhy(version: string | undefined): string | undefined {
+  if (version === undefined || Number.parseInt(version, 10) >= MAJOR_VERSION_LEAST)
+    return undefined;
+  return `version ${version} is too old, 7.0 is the oldest that has functions`;
 }
 
 async function ask(redis: Redis): Promise<Told> {
@@ -43,16 +54,16 @@ async function ask(redis: Redis): Promise<Told> {
   return { version: /^redis_version:(\S+)/m.exec(info)?.[1], policy, appendOnly, appendFsync };
 }
 
-function faultsOf(
+/** What is wrong with a Redis that tells this of itself. */
+export function faultsOf(
   whose: "landing Redis" | "cluster Redis",
   { version, policy, appendOnly, appendFsync }: Told,
 ): RedisFault[] {
   const faults: RedisFault[] = [];
   const fault = (level: RedisFault["level"], why: string) =>
     faults.push({ level, why: `${whose}: ${why}` });
-  if (version !== undefined && Number.parseInt(version, 10) < MAJOR_VERSION_LEAST) {
-    fault("error", `version ${version} is too old, 7.0 is the oldest that has functions`);
-  }
+  const tooOld = versionWhy(version);
+  if (tooOld !== undefined) fault("error", tooOld);
   if (policy !== undefined && policy !== "noeviction") {
     const mend = "CONFIG SET maxmemory-policy noeviction";
     fault("error", `${policy} deletes what was acknowledged when memory is short: ${mend}`);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Redis } from "ioredis";
-import { checkRedis } from "../../../broker/ingest/redis-check.ts";
+import { checkRedis, faultsOf } from "../../../broker/ingest/redis-check.ts";
 import { startRedis } from "../../support/redis-server.ts";
 
 test("finds nothing wrong with a Redis that keeps what it has acknowledged", async (t) => {
@@ -47,4 +47,13 @@ test("says nothing where its user may not ask", async (t) => {
   });
   t.after(() => cloud.disconnect());
   assert.deepEqual(await checkRedis("cluster Redis", cloud), []);
+});
+
+test("names a Redis that is too old, and what it lacks", () => {
+  const told = { policy: "noeviction", appendOnly: "yes", appendFsync: "always" };
+  const whys = ["6.2.14", "7.0.0", "10.1.0"].map((version) =>
+    faultsOf("cluster Redis", { version, ...told }).map(({ level, why }) => `${level} ${why}`),
+  );
+  const tooOld = "version 6.2.14 is too old, 7.0 is the oldest that has functions";
+  assert.deepEqual(whys, [[`error cluster Redis: ${tooOld}`], [], []]);
 });
