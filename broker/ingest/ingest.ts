@@ -29,6 +29,8 @@ const RETRY_MS_LEAST = 100;
 const RETRY_MS_MOST = 5_000;
 /** How often what both Redis are set to is looked at. */
 const CHECK_MS = 10_000;
+/** How long what is on its way may take once the broker stops. */
+const STOP_MS_MAX = 3_000;
 /** How many gateways are looked after at a time. */
 const TENDED_MAX = 64;
 /** One delivery during which leases were renewed so often is stuck: another node shall take over. */
@@ -73,6 +75,7 @@ export class Ingest {
   readonly #budget: Budget;
   readonly #stop = new AbortController();
   readonly #owned = new Map<string, Owned>();
+  #running: Promise<void> | undefined;
   #partitions = new Set<number>();
   #landing: Landing | undefined;
   #ahead: Promise<Read> | undefined;
@@ -102,7 +105,24 @@ export class Ingest {
   }
 
   /** Runs until stop(). */
-  async run(): Promise<void> {
+  run(): Promise<void> {
+    this.#running = this.#run();
+    return this.#running;
+  }
+
+  /** Ends when what is on its way is saved, so that the next owner repeats nothing of it. */
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    const over = new AbortController();
+    const ended = this.#running?.catch(() => {});
+    await Promise.race([ended, wait(STOP_MS_MAX, over.signal)]);
+    over.abort();
+    await releasePartitions(this.#cluster, this.#node).catch(() => {});
+    this.#landing?.close();
+    this.#cluster.disconnect();
+  }
+
+  async #run(): Promise<void> {
     await this.#cluster.connect().catch(() => {});
     let attempt = 0;
     while (!this.#stop.signal.aborted) {
@@ -115,13 +135,6 @@ export class Ingest {
         await wait(backoffMs(attempt++, RETRY_MS_LEAST, RETRY_MS_MOST), this.#stop.signal);
       }
     }
-  }
-
-  async stop(): Promise<void> {
-    this.#stop.abort();
-    await releasePartitions(this.#cluster, this.#node).catch(() => {});
-    this.#landing?.close();
-    this.#cluster.disconnect();
   }
 
   /** Takes a client's message to `to/<gateway>/…`; resolves when the landing has it. */
@@ -332,8 +345,12 @@ export class Ingest {
     const both = [landing.checked(), checkRedis("cluster Redis", this.#cluster)];
     const faults = (await Promise.all(both)).flat();
     const { log } = this.#options;
-    for (const { level, why } of faultsOnlyIn(faults, this.#faults)) log[level]({ why }, "Redis");
-    for (const { why } of faultsOnlyIn(this.#faults, faults)) log.info({ why }, "Redis: no more");
+    for (const { level, why } of faultsOnlyIn(faults, this.#faults)) {
+      log[level]({ why }, "a Redis is not set as it must be");
+    }
+    for (const { why } of faultsOnlyIn(this.#faults, faults)) {
+      log.info({ why }, "a Redis is set as it must be, once more");
+    }
     this.#faults = faults;
     this.#deadLetters = await countDeadLetters(this.#cluster);
   }

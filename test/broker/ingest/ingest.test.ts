@@ -10,8 +10,10 @@ import { decodeRecord, encodeMessage, type Message } from "#contract/message";
 import { createLog } from "#runtime/log";
 import { Metrics } from "#runtime/metrics";
 import { SettingsSchema } from "#runtime/settings-schema";
+import { loadCheckpoint } from "../../../broker/ingest/checkpoints.ts";
 import { Ingest } from "../../../broker/ingest/ingest.ts";
 import { loadLandingLibrary } from "../../../broker/ingest/landing-library.ts";
+import { leaseKey, partitionOf } from "../../../broker/ingest/leases.ts";
 import { type RedisServer, startRedis } from "../../support/redis-server.ts";
 import { waitFor } from "../../support/wait-for.ts";
 
@@ -259,6 +261,30 @@ test("an owner that was frozen hands nothing on that another one has taken over"
   await waitFor("what comes then", () => `${delivered.at(-1)} ${said}`.includes("11"));
   assert.deepEqual(delivered.slice(0, 9), ["2", "3", "4", "5", "6", "7", "8", "9", "10"]);
   assert.ok(["1\n", "1\n11\n"].includes(said), `the first owner handed on ${said}`);
+});
+
+test("stopped in the middle, it saves what is on its way and leaves the rest to the next owner", async (t) => {
+  const [landing, cluster] = [await startRedis(t), await startRedis(t)];
+  await append(landing, "gw-001", 1, 3);
+  const held = Promise.withResolvers<void>();
+  t.after(() => held.resolve());
+  const delivered: string[] = [];
+  const started = Promise.withResolvers<void>();
+  const { ingest } = startIngest(t, landing, cluster, async (message) => {
+    if (message.topic !== "from/gw-001/t") return;
+    delivered.push(textOf(message));
+    started.resolve();
+    await held.promise;
+  });
+  await started.promise;
+  const stopping = ingest.stop();
+  await append(landing, "gw-001", 4);
+  held.resolve();
+  await stopping;
+  assert.deepEqual(delivered, ["1", "2", "3"]);
+  const { lanes } = await loadCheckpoint(cluster.client, "gw-001");
+  assert.deepEqual(lanes.get("default"), { epoch: 7, seq: 3 });
+  assert.equal(await cluster.client.exists(leaseKey(partitionOf("gw-001"))), 0);
 });
 
 test("reads many gateways in turn, however much the first of them have to say", async (t) => {
