@@ -21,100 +21,153 @@ export interface ClusterOptions {
   readonly metrics: Metrics;
 }
 
-/** The shared half of a cloud broker. */
+/**
+ * The shared half of a cloud broker. A connection that breaks costs nothing but the time until it is
+ * back: the bus reads on where it was. Only when that cannot be, or Redis itself has begun anew and
+ * may have forgotten its last second, what is kept must be read again, and clients must connect anew.
+ */
 export class Cluster {
   /** Sessions, queues and retained messages, and custody of what is published. */
   readonly sessions: ClusterSessions;
   /** Brings live messages to every broker; has the surface of an mqemitter. */
   readonly emitter: Bus;
-  readonly #store: Redis;
-  readonly #subscriber: Redis;
+  readonly #log: Log;
   readonly #connections: readonly Redis[];
+  readonly #countLost: () => void;
+  readonly #begun = Promise.withResolvers<void>();
   #why: string | undefined = "connecting to the cluster Redis";
   #onLost: (why: string) => void = () => {};
   #onBack: () => Promise<void> = async () => {};
+  /** Which run of Redis each connection is to. */
+  readonly #runOf = new Map<Redis, string>();
+  /** The runs that what this broker knows comes from; undefined: it knows nothing yet. */
+  #runs: string | undefined;
+  /** Why what is kept must be read anew, until it has been. */
+  #lost: string | undefined;
+  #working: Promise<void> = Promise.resolve();
   #turn = 0;
 
   constructor({ settings, sessions, log, metrics }: ClusterOptions) {
-    this.#store = createRedis(settings, "strict");
-    const publisher = createRedis(settings, "patient");
-    this.#subscriber = createRedis(settings, "patient");
-    this.#connections = [this.#store, publisher, this.#subscriber];
+    const store = createRedis(settings, "strict");
+    const publisher = createRedis(settings, "strict");
+    const reader = createRedis(settings, "strict");
+    this.#log = log;
+    this.#connections = [store, publisher, reader];
+    this.#countLost = metrics.counter(
+      "sluice_bus_holes_total",
+      "Times that messages of the bus may have been missed, and all was read anew.",
+    );
+    this.sessions = new ClusterSessions(store, sessions);
+    const lost = (why: string) => this.#missed(why);
+    const foreign = foreignMessages(log, metrics);
+    this.emitter = new Bus({ publisher, reader, foreign, lost, metrics });
     for (const connection of this.#connections) {
-      connection.on("error", (cause) => this.#failed(explainRedis(cause), log));
-      connection.on("ready", () => this.#recovered());
+      connection.on("error", (cause) => this.#failed(explainRedis(cause)));
+      connection.on("ready", () => {
+        this.#runOf.delete(connection);
+        this.#recover();
+      });
     }
-    // While this connection is down, live messages pass us by: PUBLISH waits for nobody.
-    this.#subscriber.on("close", () => this.#onLost(this.#lostWhy()));
-    this.sessions = new ClusterSessions(this.#store, sessions);
-    this.emitter = new Bus(publisher, this.#subscriber, foreignMessages(log, metrics));
   }
 
   /** Resolves at the first connection to the cluster Redis, however long that takes. */
   async connected(): Promise<void> {
-    await Promise.all(this.#connections.map((connection) => firstAnswer(connection)));
+    // A first try that fails is followed by others, in the background.
+    for (const connection of this.#connections) connection.connect().catch(() => {});
+    await this.#begun.promise;
   }
 
-  /** `listener` runs each time when messages of the other brokers may have passed us by. */
+  /** `listener` runs when messages have passed us by: what clients were sent is not all. */
   onLost(listener: (why: string) => void): void {
     this.#onLost = listener;
   }
 
-  /** `listener` runs when all connections are there again, and catches up with what was missed. */
+  /** `listener` runs after that, when messages are heard again, and catches up with what is kept. */
   onBack(listener: () => Promise<void>): void {
     this.#onBack = listener;
   }
 
   /** Why clients cannot be served by the cluster now; undefined when they can. */
   unavailable(): string | undefined {
-    return this.#isReady() ? this.#why : this.#lostWhy();
+    return this.#isReady() ? this.#why : (this.#why ?? "the cluster Redis closed the connection");
   }
 
-  /** Ends the connections that mqemitter-redis does not end by itself. */
   close(): void {
+    this.#turn += 1;
     for (const connection of this.#connections) connection.disconnect();
   }
 
-  /** Without the store there is no custody, without the subscriber no live message. */
+  /** Without the store there is no custody, without the bus no live message. */
   #isReady(): boolean {
-    return this.#store.status === "ready" && this.#subscriber.status === "ready";
+    return this.#connections.every(({ status }) => status === "ready");
   }
 
-  #lostWhy(): string {
-    return this.#why ?? "the cluster Redis closed the connection";
-  }
-
-  #failed(why: string, log: Log): void {
-    if (why !== this.#why) log.warn({ why }, "cluster Redis");
+  #failed(why: string): void {
+    if (why !== this.#why) this.#log.warn({ why }, "cluster Redis");
     this.#why = why;
   }
 
-  #recovered(): void {
+  #missed(why: string): void {
+    this.#lost ??= why;
+    this.#recover();
+  }
+
+  /** One recovery at a time; one that was begun before the last event says nothing of now. */
+  #recover(): void {
     if (!this.#isReady()) return;
     this.#why = "catching up with the cluster";
     const turn = ++this.#turn;
-    const settle = (why: string | undefined) => {
-      // One that was begun before Redis went away once more says nothing of now.
-      if (turn === this.#turn) this.#why = why;
-    };
-    this.#onBack().then(
-      () => settle(undefined),
-      (fault) => settle(reasonOf(fault)),
-    );
+    this.#working = this.#working.then(() => this.#catchUp(turn));
   }
-}
 
-async function firstAnswer(connection: Redis): Promise<void> {
-  // A first try that fails is followed by others, in the background.
-  await connection.connect().catch(() => {});
-  for (let attempt = 0; ; attempt += 1) {
-    try {
-      await connection.ping();
-      return;
-    } catch {
-      // Not there yet, or a refused password; the error event has told why.
-      await wait(backoffMs(attempt, RETRY_MS_LEAST, RETRY_MS_MOST));
+  async #catchUp(turn: number): Promise<void> {
+    for (let attempt = 0; turn === this.#turn && this.#isReady(); attempt += 1) {
+      try {
+        await this.#step();
+        if (turn !== this.#turn) return;
+        this.#why = undefined;
+        this.#begun.resolve();
+        return;
+      } catch (fault) {
+        // A connection that broke comes back with an event; Redis may also still be loading.
+        if (turn === this.#turn) this.#failed(explainRedis(fault));
+        await wait(backoffMs(attempt, RETRY_MS_LEAST, RETRY_MS_MOST));
+      }
     }
+  }
+
+  async #step(): Promise<void> {
+    const runs = await this.#seenRuns();
+    const isFirst = this.#runs === undefined;
+    if (isFirst) await this.emitter.begin();
+    else if (runs !== this.#runs) this.#lost ??= "the cluster Redis has begun anew";
+    else if (!this.#lost && !(await this.emitter.resume())) {
+      this.#lost = "the bus does not go on where this broker was cut off";
+    }
+    this.#runs = runs;
+    if (this.#lost) await this.#readAnew(this.#lost);
+  }
+
+  async #readAnew(why: string): Promise<void> {
+    this.#log.warn({ why }, "messages of the cluster may have been missed");
+    this.#countLost();
+    this.#onLost(why);
+    await this.emitter.begin();
+    await this.#onBack();
+    this.#lost = undefined;
+  }
+
+  /**
+   * Redis gives itself a new id at each start; a replica that takes over has another one, too. Each
+   * connection is asked once, when it is new: the reader's answers nothing while it waits.
+   */
+  async #seenRuns(): Promise<string> {
+    const asked = this.#connections.map(async (redis) => {
+      const run = this.#runOf.get(redis) ?? /^run_id:(\w+)/m.exec(await redis.info("server"))?.[1];
+      if (run !== undefined) this.#runOf.set(redis, run);
+      return run;
+    });
+    return (await Promise.all(asked)).join(" ");
   }
 }
 
@@ -127,7 +180,7 @@ function foreignMessages(log: Log, metrics: Metrics): (why: unknown) => void {
   let isTold = false;
   return (why) => {
     count();
-    if (!isTold) log.warn({ why: reasonOf(why) }, "somebody else publishes to the cluster Redis");
+    if (!isTold) log.warn({ why: reasonOf(why) }, "somebody else writes to the cluster's bus");
     isTold = true;
   };
 }

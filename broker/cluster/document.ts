@@ -33,7 +33,7 @@ export function decodeSession(clientId: string, text: string): StoredSession {
  * Reads a message's record, copied out of what the network brought: a view would keep all of that.
  * @throws SluiceError FRAME_INVALID
  */
-export function decodeMessage(bytes: Buffer): Message {
+export function decodeMessage(bytes: Uint8Array): Message {
   const record = decodeRecord(new Uint8Array(bytes));
   if (record.kind === "message") return record.message;
   throw new SluiceError("FRAME_INVALID", "a gap's record stands for a message");

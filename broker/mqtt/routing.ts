@@ -78,7 +78,7 @@ const NONE: ReadonlySet<string> = new Set();
 const EMPTY = Buffer.alloc(0);
 const NOTICE_TOPIC_END = "/sluice";
 
-/** Aedes' `properties` travel with a packet as they are: by reference here, as msgpack in a cluster. */
+/** Aedes' `properties` travel with a packet as they are: by reference here, written out in a cluster. */
 type BusPacket = { topic: string; properties?: { envelope?: Envelope; notice?: Notice } };
 
 export class Routing {
