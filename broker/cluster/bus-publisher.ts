@@ -3,7 +3,7 @@
 
 import type { Redis } from "ioredis";
 import { SluiceError } from "#contract/errors";
-import { explainRedis } from "#runtime/redis";
+import { explainRedis, isRedisAnswer } from "#runtime/redis";
 import {
   BUS_KEY,
   type BusPacket,
@@ -151,7 +151,7 @@ export class BusPublisher {
         if (!isBefore(read, this.#newest)) onRewritten();
       },
       (cause) => {
-        if (isAnswer(cause)) this.#answered(entry, refused(cause));
+        if (isRedisAnswer(cause)) this.#answered(entry, refused(cause));
         // The rest is sent again at the next connection.
         else this.#isOpen = false;
       },
@@ -166,11 +166,6 @@ export class BusPublisher {
     for (const done of entry.done) done(fault);
     if (this.#unanswered.length === 0) this.#whenEmpty?.();
   }
-}
-
-/** Did Redis say so itself, and not the connection? */
-function isAnswer(cause: unknown): boolean {
-  return cause instanceof Error && cause.name === "ReplyError";
 }
 
 function refused(cause: unknown): SluiceError {

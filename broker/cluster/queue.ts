@@ -22,7 +22,7 @@ export class ClusterQueue implements SessionQueue {
   async read(after: number, countMax: number, bytesMax: number): Promise<QueuedMessage[]> {
     const { queue, released } = this.#keys;
     const args = [after, countMax, bytesMax];
-    const answer = await this.#scripts.run(SCRIPTS.read, [queue, released], args);
+    const answer = await this.#scripts.runSurely(SCRIPTS.read, [queue, released], args);
     const [more, numbers, entries] = answer as [number, Buffer[], Entry[]];
     const waiting = entries.map(entryOf);
     const last = more === 1 ? (waiting.at(-1)?.number ?? after) : Number.POSITIVE_INFINITY;
@@ -32,11 +32,11 @@ export class ClusterQueue implements SessionQueue {
   }
 
   async release(number: number): Promise<void> {
-    await this.#scripts.run(SCRIPTS.release, this.#entryKeys(), [number]);
+    await this.#scripts.runSurely(SCRIPTS.release, this.#entryKeys(), [number]);
   }
 
   async remove(number: number): Promise<void> {
-    await this.#scripts.run(SCRIPTS.remove, this.#entryKeys(), [number]);
+    await this.#scripts.runSurely(SCRIPTS.remove, this.#entryKeys(), [number]);
   }
 
   async newest(): Promise<number> {

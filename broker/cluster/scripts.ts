@@ -3,8 +3,11 @@
 
 import { createHash } from "node:crypto";
 import type { Redis } from "ioredis";
-import { askRedis } from "#runtime/redis";
+import { wait } from "#runtime/backoff";
+import { askRedis, isRedisAnswer } from "#runtime/redis";
 import { ENTRY_FIELDS, SESSION_FIELDS } from "./keys.ts";
+
+type Args = readonly (string | Buffer | number)[];
 
 /** A Lua script, and the name under which Redis holds it. */
 interface Script {
@@ -19,16 +22,27 @@ function script(lua: string): Script {
 const { document, broker, count, bytes, newest } = SESSION_FIELDS;
 
 export const SCRIPTS = {
-  /** KEYS sessions session, ARGV client id, document, id of the broker that its client is at or ''. */
+  /**
+   * KEYS sessions session, ARGV client id, document, id of the broker that its client is at or '',
+   * and of the one that it was at, or '' for any. Answers 0 when it is at another one by now.
+   */
   save: script(`
+local at = redis.call('HGET', KEYS[2], '${broker}')
+if ARGV[4] ~= '' and at and at ~= '' and at ~= ARGV[4] then return 0 end
 redis.call('SADD', KEYS[1], ARGV[1])
 redis.call('HSET', KEYS[2], '${document}', ARGV[2], '${broker}', ARGV[3])
 redis.call('HSETNX', KEYS[2], '${count}', 0)
 redis.call('HSETNX', KEYS[2], '${bytes}', 0)
-redis.call('HSETNX', KEYS[2], '${newest}', 0)`),
+redis.call('HSETNX', KEYS[2], '${newest}', 0)
+return 1`),
 
-  /** KEYS sessions session queue released incoming, ARGV client id. UNLINK frees in the background. */
+  /**
+   * KEYS sessions session queue released incoming, ARGV client id, id of the broker that its client
+   * was at, or '' for any: one that is at another by now is not ours. UNLINK frees in the background.
+   */
   forget: script(`
+local at = redis.call('HGET', KEYS[2], '${broker}')
+if ARGV[2] ~= '' and at and at ~= '' and at ~= ARGV[2] then return end
 redis.call('SREM', KEYS[1], ARGV[1])
 redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4], KEYS[5])`),
 
@@ -116,6 +130,10 @@ type BufferScripting = Redis & {
   evalshaBuffer(sha: string, keyCount: number, ...args: unknown[]): Promise<unknown>;
 };
 
+/** How long a step that may be repeated waits for a connection that broke. */
+const PATIENT_MS_MAX = 5_000;
+const LOADING_MS = 100;
+
 /**
  * Runs scripts on one connection, which must not repeat commands by itself. They are loaded each
  * time that it comes up, before anything else is sent: a script that is loaded only when Redis asks
@@ -123,28 +141,76 @@ type BufferScripting = Redis & {
  */
 export class Scripts {
   readonly redis: Redis;
+  /** Those that wait for the connection, in their order. */
+  #waiting: (() => void)[] = [];
 
   constructor(redis: Redis) {
     this.redis = redis;
-    redis.on("ready", () => this.#load());
-  }
-
-  /** Answers as Redis does, texts as Buffers. @throws SluiceError CLOUD_UNREACHABLE, ACCESS_DENIED */
-  run({ sha }: Script, keys: readonly string[], args: readonly (string | Buffer | number)[]) {
-    return this.ask(async (redis): Promise<unknown> => {
-      try {
-        return await (redis as BufferScripting).evalshaBuffer(sha, keys.length, ...keys, ...args);
-      } catch (cause) {
-        // Somebody flushed the scripts, or Redis was still loading when they were sent.
-        if (cause instanceof Error && cause.message.startsWith("NOSCRIPT")) this.#load();
-        throw cause;
-      }
+    redis.on("ready", () => {
+      this.#load();
+      const waiting = this.#waiting;
+      this.#waiting = [];
+      for (const goOn of waiting) goOn();
     });
   }
 
-  /** Runs a plain command. @throws SluiceError CLOUD_UNREACHABLE, ACCESS_DENIED */
+  /**
+   * Runs a step once. Answers as Redis does, texts as Buffers.
+   * @throws SluiceError CLOUD_UNREACHABLE: it may have been taken or not; ACCESS_DENIED
+   */
+  run(script: Script, keys: readonly string[], args: Args): Promise<unknown> {
+    return askRedis("cluster Redis", () => this.#evaluate(script, keys, args));
+  }
+
+  /**
+   * As run, of a step that may be taken twice: a connection that breaks for a moment delays it.
+   */
+  runSurely(script: Script, keys: readonly string[], args: Args): Promise<unknown> {
+    return this.#patiently(() => this.#evaluate(script, keys, args));
+  }
+
+  /**
+   * Runs a plain command that changes nothing the second time.
+   * @throws SluiceError CLOUD_UNREACHABLE, ACCESS_DENIED
+   */
   ask<T>(command: (redis: Redis) => Promise<T>): Promise<T> {
-    return askRedis("cluster Redis", () => command(this.redis));
+    return this.#patiently(() => command(this.redis));
+  }
+
+  async #evaluate({ sha }: Script, keys: readonly string[], args: Args): Promise<unknown> {
+    const redis = this.redis as BufferScripting;
+    try {
+      return await redis.evalshaBuffer(sha, keys.length, ...keys, ...args);
+    } catch (cause) {
+      // Somebody flushed the scripts, or Redis was still loading when they were sent.
+      if (cause instanceof Error && cause.message.startsWith("NOSCRIPT")) this.#load();
+      throw cause;
+    }
+  }
+
+  #patiently<T>(command: () => Promise<T>): Promise<T> {
+    const untilMs = performance.now() + PATIENT_MS_MAX;
+    const attempt = async (): Promise<T> => {
+      try {
+        return await command();
+      } catch (cause) {
+        const isLoading = cause instanceof Error && cause.message.startsWith("LOADING");
+        const leftMs = untilMs - performance.now();
+        if (leftMs <= 0 || (isRedisAnswer(cause) && !isLoading)) throw cause;
+        await (isLoading ? wait(LOADING_MS) : this.#connected(leftMs));
+        return attempt();
+      }
+    };
+    return askRedis("cluster Redis", attempt);
+  }
+
+  /** Resolves at the next connection, or when the time is over. */
+  async #connected(msMax: number): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, msMax);
+    this.#waiting.push(resolve);
+    await promise;
+    clearTimeout(timer);
   }
 
   #load(): void {

@@ -53,15 +53,24 @@ export class ClusterSessions implements SessionStore {
   take(taking: Taking): Promise<Taken> | undefined {
     const verb = retainVerb(taking.message);
     if (taking.queues.length === 0 && verb === "" && !taking.incoming) return undefined;
-    return this.#take(taking, verb);
+    return this.#take(taking, verb, false);
   }
 
-  /** As take, of a message that was taken before: what is retained by now stays as it is. */
+  /**
+   * As take, of a message that was taken before: what is retained by now stays as it is. Nobody can
+   * be told that it failed, so a connection that breaks delays it; at QoS 1 it may come twice then.
+   */
   takeAlso(message: Message, queues: readonly QueueTarget[]): Promise<void> | undefined {
-    return queues.length === 0 ? undefined : this.#take({ message, queues }, "").then(() => {});
+    if (queues.length === 0) return undefined;
+    const mayComeTwice = queues.every(({ qos }) => qos === 1);
+    return this.#take({ message, queues }, "", mayComeTwice).then(() => {});
   }
 
-  async #take({ message, queues, incoming }: Taking, verb: RetainVerb): Promise<Taken> {
+  async #take(
+    { message, queues, incoming }: Taking,
+    verb: RetainVerb,
+    mayRepeat: boolean,
+  ): Promise<Taken> {
     const { queueMessagesMax, queueBytesMax, dropped, missing } = this.#options;
     const publisher = sessionKeys(incoming?.clientId ?? "");
     const targets = queues.map(({ clientId }) => sessionKeys(clientId));
@@ -82,14 +91,16 @@ export class ClusterSessions implements SessionStore {
       queueBytesMax,
       ...queues.map(encodeHead),
     ];
-    const answer = await this.#scripts.run(SCRIPTS.take, keys, args);
+    const scripts = this.#scripts;
+    const answer = mayRepeat
+      ? await scripts.runSurely(SCRIPTS.take, keys, args)
+      : await scripts.run(SCRIPTS.take, keys, args);
     const [outcome, over, gone] = answer as [Buffer, number[], number[]];
     const idAt = (place: number) => queues[place]?.clientId ?? "";
     for (const place of over) dropped(idAt(place), 1);
     for (const place of gone) missing(idAt(place));
     if (outcome.toString() !== "moved") return outcome.toString() as Taken;
-    const why = `${incoming?.clientId} is connected to another broker by now`;
-    throw new SluiceError("SESSION_MOVED", why);
+    throw sessionMoved(incoming?.clientId ?? "");
   }
 
   async *sessions(): AsyncIterable<StoredSession> {
@@ -115,20 +126,18 @@ export class ClusterSessions implements SessionStore {
     return text === null ? undefined : decodeSession(clientId, text);
   }
 
-  async save(session: StoredSession): Promise<void> {
+  async save(session: StoredSession, by = ""): Promise<void> {
     const { clientId } = session;
     const keys = [SESSIONS_KEY, sessionKeys(clientId).session];
-    await this.#scripts.run(SCRIPTS.save, keys, [
-      clientId,
-      encodeSession(session),
-      session.connectedTo ?? "",
-    ]);
+    const args = [clientId, encodeSession(session), session.connectedTo ?? "", by];
+    const isSaved = await this.#scripts.runSurely(SCRIPTS.save, keys, args);
+    if (isSaved !== 1) throw sessionMoved(clientId);
   }
 
-  async remove(clientId: string): Promise<void> {
+  async remove(clientId: string, by = ""): Promise<void> {
     const { session, queue, released, incoming } = sessionKeys(clientId);
     const keys = [SESSIONS_KEY, session, queue, released, incoming];
-    await this.#scripts.run(SCRIPTS.forget, keys, [clientId]);
+    await this.#scripts.runSurely(SCRIPTS.forget, keys, [clientId, by]);
   }
 
   queue(clientId: string): SessionQueue {
@@ -147,6 +156,10 @@ export class ClusterSessions implements SessionStore {
       }
     } while (cursor !== "0");
   }
+}
+
+function sessionMoved(clientId: string): SluiceError {
+  return new SluiceError("SESSION_MOVED", `${clientId} is connected to another broker by now`);
 }
 
 type RetainVerb = "keep" | "clear" | "";

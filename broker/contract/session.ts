@@ -100,10 +100,14 @@ export interface SessionStore {
   /** All that are kept, once; for the start. */
   sessions(): AsyncIterable<StoredSession>;
   load(clientId: string): Promise<StoredSession | undefined>;
-  /** Creates or replaces the document; resolves when it is durable. */
-  save(session: StoredSession): Promise<void>;
-  /** Removes the document, the queue and the QoS 2 ids. */
-  remove(clientId: string): Promise<void>;
+  /**
+   * Creates or replaces the document; resolves when it is durable. `by` is the broker that the
+   * session's client was at, as far as the caller knows: if it is at another one by now, nothing
+   * changes. @throws SluiceError SESSION_MOVED then.
+   */
+  save(session: StoredSession, by?: string): Promise<void>;
+  /** Removes the document, the queue and the QoS 2 ids; `by` as for save, but without an error. */
+  remove(clientId: string, by?: string): Promise<void>;
   queue(clientId: string): SessionQueue;
   /** All retained messages, in no order; for the start. */
   retained(): AsyncIterable<Message>;

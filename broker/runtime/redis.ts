@@ -114,6 +114,11 @@ export async function askRedis<T>(whose: string, command: () => Promise<T>): Pro
   }
 }
 
+/** Did Redis itself say so? Otherwise the connection broke, and the command was carried out or not. */
+export function isRedisAnswer(cause: unknown): boolean {
+  return cause instanceof Error && cause.name === "ReplyError";
+}
+
 /** The typed error for `why`, as explainRedis tells it. */
 export function redisFailure(whose: string, why: string, cause: unknown): SluiceError {
   const isDenied = /WRONGPASS|NOAUTH|NOPERM/.test(why);
