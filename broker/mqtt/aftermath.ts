@@ -15,6 +15,7 @@ const READ_COUNT_MAX = 256;
 const READ_BYTES_MAX = 1_048_576;
 
 export interface AftermathOptions {
+  readonly brokerId: string;
   readonly store: SessionStore;
   readonly routing: Routing;
   /** Publishes a will. */
@@ -46,11 +47,14 @@ export class Aftermath {
     return this.#away;
   }
 
-  /** The connection is over: the session ends with it, or is kept with what is left of it to do. */
-  async goAway(session: Session): Promise<void> {
+  /**
+   * The connection is over that the session's client had at `broker`: the session ends with it, or is
+   * kept with what is left of it to do.
+   */
+  async goAway(session: Session, broker = this.#options.brokerId): Promise<void> {
     const { will } = session;
     if (!session.isLasting) {
-      await this.end(session);
+      await this.end(session, broker);
       return;
     }
     if (will && will.delaySeconds === 0) {
@@ -59,19 +63,25 @@ export class Aftermath {
     }
     if (session.isConnected) return;
     this.watch(session);
-    await this.save(session);
+    await this.save(session, broker);
   }
 
-  /** Keeps the session as it is, and tells the other brokers. */
-  async save(session: Session): Promise<void> {
+  /**
+   * Keeps the session as it is, and tells the other brokers. `by`: the broker that its client was at.
+   * @throws SluiceError SESSION_MOVED when it is at another one by now.
+   */
+  async save(session: Session, by?: string): Promise<void> {
     const stored = session.stored();
     session.isStored ||= session.isKept || session.will !== undefined;
-    if (session.isStored) await this.#options.store.save(stored);
+    if (session.isStored) await this.#options.store.save(stored, by);
     await this.#options.routing.notify({ kind: "session", session: stored });
   }
 
-  /** Nothing of it is left; its will, if it is due yet, is published now [MQTT-3.1.2-8]. */
-  async end(session: Session): Promise<void> {
+  /**
+   * Nothing of it is left; its will, if it is due yet, is published now [MQTT-3.1.2-8]. `by`: the
+   * broker that its client was at, if it is not for the caller to take it from whichever has it.
+   */
+  async end(session: Session, by?: string): Promise<void> {
     const { will, clientId, isStored } = session;
     const isKnown = isStored || session.subscriptions.size > 0;
     session.will = undefined;
@@ -79,14 +89,14 @@ export class Aftermath {
     this.#options.forget(clientId);
     if (will) await this.publishWill(will, session.rights);
     if (session.isKept) await this.#handOverQueued(session);
-    if (isStored) await this.unstore(session);
+    if (isStored) await this.unstore(session, by);
     if (isKnown) await this.#options.routing.notify({ kind: "ended", clientId });
   }
 
   /** Nothing of it need be kept: its document goes, its queue and its QoS 2 ids. */
-  async unstore(session: Session): Promise<void> {
+  async unstore(session: Session, by?: string): Promise<void> {
     session.isStored = false;
-    await this.#options.store.remove(session.clientId);
+    await this.#options.store.remove(session.clientId, by);
   }
 
   /** The rights are asked again: a session may outlive settings. */
@@ -104,12 +114,12 @@ export class Aftermath {
       this.unwatch(session);
     } else if (session.isExpired) {
       this.unwatch(session);
-      await this.end(session);
+      await this.end(session, this.#options.brokerId);
     } else if (session.will && session.isDue) {
       const { will } = session;
       session.will = undefined;
       await this.publishWill(will, session.rights);
-      await this.save(session);
+      await this.save(session, this.#options.brokerId);
     }
   }
 

@@ -100,7 +100,9 @@ export class Mqtt {
       custody,
       retain: (message) => this.#retained.set(message),
       noticed: (notice, from) => this.#sessions.noticed(notice, from),
-      heard: (from) => brokers.heard(from),
+      heard: (from) => {
+        if (brokers.heard(from)) this.#sessions.announceShared();
+      },
       failed: (fault) => log.error({ why: reasonOf(fault) }, "a message was not handed over"),
     });
     const routing = this.#routing;

@@ -33,6 +33,10 @@ export type Notice =
   | { readonly kind: "ended"; readonly clientId: string }
   /** What a client that went to another broker had set off here is done, its will included. */
   | { readonly kind: "released"; readonly clientId: string }
+  /** `broker` was taken for dead, and its connection of this client for over; so its will is out. */
+  | { readonly kind: "lost"; readonly clientId: string; readonly broker: string }
+  /** Whoever said it has heard, when it hears this, all that was said before. */
+  | { readonly kind: "echo"; readonly token: string }
   | { readonly kind: "born" };
 
 /** A message on the bus: for whom it is in custody, and who of each shared subscription gets it. */

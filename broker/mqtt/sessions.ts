@@ -1,7 +1,7 @@
 // sessions: all sessions that this broker knows: who connects, who takes over, who is away, who ends.
 // Path: client → [sessions] → store, subscriptions, routing. Touches: the store that it is given.
 
-import { reasonOf } from "#contract/errors";
+import { reasonOf, SluiceError } from "#contract/errors";
 import type { Message } from "#contract/message";
 import type { SessionQueue, SessionStore, StoredSession, Will } from "#contract/session";
 import { wait } from "#runtime/backoff";
@@ -68,9 +68,9 @@ export class Sessions {
 
   constructor(options: SessionsOptions) {
     this.#options = options;
-    const { store, routing, publish } = options;
+    const { brokerId, store, routing, publish } = options;
     const forget = (clientId: string) => this.#forget(clientId);
-    this.#aftermath = new Aftermath({ store, routing, publish, forget });
+    this.#aftermath = new Aftermath({ brokerId, store, routing, publish, forget });
   }
 
   get count(): number {
@@ -101,7 +101,7 @@ export class Sessions {
     );
     for (let at = 0; at < open.length; at += LOST_AT_ONCE) {
       const some = open.slice(at, at + LOST_AT_ONCE);
-      await Promise.all(some.map((session) => this.#lost(session)));
+      await Promise.all(some.map((session) => this.#lost(session, brokerId)));
     }
     this.#timer = setInterval(() => this.#sweep(), SWEEP_MS);
   }
@@ -153,7 +153,7 @@ export class Sessions {
     attach: (session: Session, isPresent: boolean) => Attached,
   ): Promise<void> {
     const { clientId } = asked.identity;
-    const token = `${this.#options.brokerId}/${++this.#tokens}`;
+    const token = this.#newToken();
     const released = this.#expectRelease(clientId);
     await this.#claim(clientId, token, asked.clean);
     try {
@@ -184,7 +184,19 @@ export class Sessions {
 
   /** The session's subscriptions have changed: keeps them, and tells the other brokers. */
   save(session: Session): Promise<void> | undefined {
-    return session.isKept || session.isMember ? this.#aftermath.save(session) : undefined;
+    return session.isKept || session.isMember ? this.#saveHere(session) : undefined;
+  }
+
+  async #saveHere(session: Session): Promise<void> {
+    try {
+      await this.#aftermath.save(session, this.#options.brokerId);
+    } catch (fault) {
+      if (!isMoved(fault)) throw fault;
+      await this.#hearAll();
+      if (!session.isHere) throw fault;
+      // Of CONNECTs that came at once, one that has lost was written last.
+      await this.#aftermath.save(session);
+    }
   }
 
   /** Is this the session of its client id, and not one that has ended? */
@@ -219,6 +231,7 @@ export class Sessions {
       case "released":
         this.#owed.delete(notice.clientId);
         this.#released(notice.clientId);
+        if (!isOurs) this.#rewrite(notice.clientId);
         return;
       case "session":
         if (isOurs) return;
@@ -232,9 +245,40 @@ export class Sessions {
         this.#touch(notice.clientId);
         if (!this.#adopting.has(notice.clientId)) this.#forget(notice.clientId);
         return;
+      case "echo":
+        this.#heard.get(notice.token)?.();
+        return;
+      case "lost":
+        if (notice.broker === this.#options.brokerId) this.#takenForDead(notice.clientId);
+        return;
       case "born":
-        this.#announceShared();
+        this.announceShared();
     }
+  }
+
+  /**
+   * This broker was silent for so long that another one has done all that a client's connection here
+   * leaves behind: it must be over, and its will is not published again.
+   */
+  #takenForDead(clientId: string): void {
+    const session = this.#byId.get(clientId);
+    if (!session?.attached) return;
+    session.will = undefined;
+    session.attached.end(REASON.serverBusy, "the broker was cut off from its cluster");
+  }
+
+  /**
+   * Another broker has done with a client that is here: what it wrote last of the session, and would
+   * not have if it had known, is written over.
+   */
+  #rewrite(clientId: string): void {
+    const session = this.#byId.get(clientId);
+    if (!session?.isStored || this.#adopting.has(clientId)) return;
+    const isOurs = () => session.isHere || (session.wasHere && session.connectedTo === undefined);
+    if (!isOurs()) return;
+    void this.#settle(session, async () => {
+      if (isOurs() && session.isStored) await this.#aftermath.save(session);
+    });
   }
 
   /** Resolves when the CONNECT has been heard by everybody, in one order for all. */
@@ -242,13 +286,28 @@ export class Sessions {
     const sending = this.#options.routing.notify({ kind: "connect", clientId, token, clean });
     // A broker that is alone has heard itself by now.
     if (sending === undefined && this.#claims.get(clientId) === token) return;
+    await this.#hear(token, () => sending);
+  }
+
+  /** Resolves when all is heard that any broker has said by now. */
+  async #hearAll(): Promise<void> {
+    const token = this.#newToken();
+    await this.#hear(token, () => this.#options.routing.notify({ kind: "echo", token }));
+  }
+
+  /** Says a notice with that token, and resolves when it is heard. */
+  async #hear(token: string, say: () => Promise<void> | undefined): Promise<void> {
     const heard = new Promise<void>((resolve) => this.#heard.set(token, resolve));
     try {
-      await sending;
+      await say();
       await heard;
     } finally {
       this.#heard.delete(token);
     }
+  }
+
+  #newToken(): string {
+    return `${this.#options.brokerId}/${++this.#tokens}`;
   }
 
   #connectNoticed(
@@ -282,7 +341,9 @@ export class Sessions {
       if (will && isWillDue) await this.#aftermath.publishWill(will, session.rights);
       if (!isOurs) await this.#options.routing.notify({ kind: "released", clientId });
       // Another broker's connection has to do with the document from now on.
-      else if (session.isStored && !session.isLasting) await this.#aftermath.unstore(session);
+      else if (session.isStored && !session.isLasting) {
+        await this.#aftermath.unstore(session, this.#options.brokerId);
+      }
       if (!session.isLasting) await this.#aftermath.handOverShared(session, shared);
     });
   }
@@ -398,13 +459,13 @@ export class Sessions {
     return this.#options.store.queue(clientId);
   }
 
-  /** A broker died with this session's connection, or this broker's own earlier life did. */
-  async #lost(session: Session): Promise<void> {
+  /** `broker` died with this session's connection, or was this broker's own earlier life. */
+  async #lost(session: Session, broker: string): Promise<void> {
     session.connectedTo = undefined;
     session.awaySinceMs ??= steadyNowMs();
     // All that is in its queue may have been sent.
     if (session.isKept) session.sentUpTo = await this.#queueOf(session).newest();
-    await this.#aftermath.goAway(session);
+    await this.#aftermath.goAway(session, broker);
     if (session.isLasting) await this.#aftermath.handOverShared(session, []);
   }
 
@@ -433,8 +494,8 @@ export class Sessions {
     this.#aftermath.unwatch(session);
   }
 
-  /** A broker joined that cannot know of the members that are not kept. */
-  #announceShared(): void {
+  /** There are brokers that cannot know of the members that are not kept. */
+  announceShared(): void {
     for (const session of this.#byId.values()) {
       if (!session.isHere || session.isKept) continue;
       this.save(session)?.catch((fault) => this.#failed(session, fault));
@@ -461,7 +522,12 @@ export class Sessions {
       session.connectedTo = undefined;
       if (!session.isStored) this.#forget(session.clientId);
       else if (this.#options.brokers.isFirst) {
-        void this.#settle(session, () => this.#lost(session));
+        void this.#settle(session, async () => {
+          // If it is not dead but was cut off, it must hear this before its client goes on there.
+          const { clientId } = session;
+          await this.#options.routing.notify({ kind: "lost", clientId, broker: dead });
+          await this.#lost(session, dead);
+        });
       } else this.#aftermath.watch(session);
     }
     for (const [clientId, { will, rights, broker }] of this.#owed) {
@@ -474,6 +540,12 @@ export class Sessions {
   }
 
   #failed({ clientId }: Session, fault: unknown): void {
+    // Whoever has its client now looks after it.
+    if (isMoved(fault)) return;
     this.#options.log.error({ client: clientId, why: reasonOf(fault) }, "session not looked after");
   }
+}
+
+function isMoved(fault: unknown): boolean {
+  return fault instanceof SluiceError && fault.code === "SESSION_MOVED";
 }
