@@ -41,6 +41,11 @@ test("a cluster's clients lose nothing by a broker that fails or a Redis that re
   await run("who moves away from a frozen broker is served at once, and is let go there", frozen);
   await run("a frozen broker does not take what its client has completed elsewhere", frozenQos2);
   await run("a frozen broker does not end the session that its client has elsewhere", frozenQueue);
+  await run(
+    "who moves away from a broker that is cut off from Redis is let go there",
+    deafTakeover,
+  );
+  await run("a broker that was taken for dead lets its clients go, their wills said once", revived);
   await run("a broker that was cut off from Redis knows what was retained meanwhile", deafRetained);
   await run(
     "a broker that was cut off from Redis knows who subscribed meanwhile",
@@ -340,6 +345,54 @@ function localPorts({ pid }: Part): Set<number> {
   const columns = lines.map((line) => line.trim().split(/\s+/));
   const own = columns.filter((it) => inodes.has(it[9] ?? ""));
   return new Set(own.map((it) => Number.parseInt(it[1]?.split(":")[1] ?? "", 16)));
+}
+
+async function deafTakeover(t: TestContext, chain: Chain): Promise<void> {
+  const [clientId, topic, level] = [fresh("moves"), fresh("t"), fresh("will")];
+  const watcher = await automaticAt(t, chain, 2);
+  await watcher.client.subscribeAsync(`${level}/+`, { qos: 2 });
+  const options = { ...kept(clientId), will: willOf(level, "old") };
+  const old = await connectAt(t, chain, 1, options);
+  await old.subscribe(topic, 1);
+  const stays = await connectAt(t, chain, 1);
+  await stays.subscribe(topic, 1);
+  let newer: WireClient | undefined;
+  await whileDeaf(chain, async () => {
+    newer = await connectAt(t, chain, 2, kept(clientId), true);
+    await publishAt(t, chain, 2, topic, "1");
+    await newer.take(1);
+  });
+  await ended(old, CODE.sessionTakenOver);
+  await assertWillOf(t, { watcher, level }, "old");
+  await publishAt(t, chain, 2, topic, "2");
+  await newer?.take(1);
+  const payloads = (await stays.take(2)).map(({ payload }) => payload);
+  assert.deepEqual(payloads, ["1", "2"], "who stays is not cut off, and misses nothing");
+  // What the session is by now is what its newer connection made of it.
+  await newer?.disconnect();
+  const back = await connectAt(t, chain, 1, kept(clientId), true);
+  await back.disconnect({ properties: { sessionExpiryInterval: 0 } });
+}
+
+async function revived(t: TestContext, chain: Chain): Promise<void> {
+  const [level, topic, clientId] = [fresh("will"), fresh("t"), fresh("kept")];
+  const watcher = await automaticAt(t, chain, 2);
+  await watcher.client.subscribeAsync(`${level}/+`, { qos: 2 });
+  const clean = await connectAt(t, chain, 1, { will: willOf(level, "clean") });
+  const lasting = await connectAt(t, chain, 1, { ...kept(clientId), will: willOf(level, "kept") });
+  await lasting.subscribe(topic, 1);
+  const plain = await automaticAt(t, chain, 1);
+  await plain.client.subscribeAsync(topic, { qos: 1 });
+  await whileFrozen(chain, async () => {
+    const wills = () => watcher.received.length;
+    await waitFor("the wills", () => wills() === 2, NOTICED_MS_MAX);
+    await publishAt(t, chain, 2, topic, "1");
+  });
+  for (const client of [clean, lasting]) await ended(client, CODE.serverBusy);
+  const back = await connectAt(t, chain, 1, kept(clientId), true);
+  assert.equal((await back.take(1))[0]?.payload, "1");
+  await waitFor("who has no will", () => plain.received.length === 1);
+  for (const name of ["clean", "kept"]) await assertWillOf(t, { watcher, level }, name);
 }
 
 async function deafRetained(t: TestContext, chain: Chain): Promise<void> {
