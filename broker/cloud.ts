@@ -77,6 +77,7 @@ export async function startCloud(settings: Settings, log: Log): Promise<Service>
       emitter: cluster.emitter,
       refusal,
       unavailable: () => cluster.unavailable(),
+      unwell: () => cluster.unwell(),
       log,
       metrics,
     });

@@ -13,6 +13,11 @@ import { ClusterSessions, type ClusterSessionsOptions } from "./sessions.ts";
 
 const RETRY_MS_LEAST = 100;
 const RETRY_MS_MOST = 5_000;
+/**
+ * How long clients may stay at a broker that is cut off: it may yet read on as if nothing had been.
+ * After 15 s the others take it for dead.
+ */
+const CUT_OFF_MS_MAX = 10_000;
 
 export interface ClusterOptions {
   readonly settings: RedisSettings;
@@ -46,6 +51,7 @@ export class Cluster {
   #lost: string | undefined;
   #working: Promise<void> = Promise.resolve();
   #turn = 0;
+  #cutOffSinceMs: number | undefined;
 
   constructor({ settings, sessions, log, metrics }: ClusterOptions) {
     const store = createRedis(settings, "strict");
@@ -63,6 +69,9 @@ export class Cluster {
     this.emitter = new Bus({ publisher, reader, foreign, lost, metrics });
     for (const connection of this.#connections) {
       connection.on("error", (cause) => this.#failed(explainRedis(cause)));
+      connection.on("close", () => {
+        this.#cutOffSinceMs ??= performance.now();
+      });
       connection.on("ready", () => {
         this.#runOf.delete(connection);
         this.#recover();
@@ -90,6 +99,13 @@ export class Cluster {
   /** Why clients cannot be served by the cluster now; undefined when they can. */
   unavailable(): string | undefined {
     return this.#isReady() ? this.#why : (this.#why ?? "the cluster Redis closed the connection");
+  }
+
+  /** Why clients should go to another broker; undefined also while that is too early to say. */
+  unwell(): string | undefined {
+    const sinceMs = this.#cutOffSinceMs;
+    if (sinceMs === undefined || performance.now() - sinceMs < CUT_OFF_MS_MAX) return undefined;
+    return this.unavailable();
   }
 
   close(): void {
@@ -126,6 +142,7 @@ export class Cluster {
         await this.#step();
         if (turn !== this.#turn) return;
         this.#why = undefined;
+        this.#cutOffSinceMs = undefined;
         this.#begun.resolve();
         return;
       } catch (fault) {

@@ -64,6 +64,8 @@ export interface Host {
   };
   /** Why clients cannot be served now; undefined when they can. */
   unavailable(): string | undefined;
+  /** Why the balancer should take clients away from here; undefined when it should not. */
+  unwell(): string | undefined;
   readonly admission: Admission;
   publish(message: Message, order: Order, incoming: Taking["incoming"]): Promise<void> | undefined;
   /** The stored queue of a session that is kept. */
@@ -294,8 +296,8 @@ export class Client implements Wire, Attached, Publisher, ConnectionListener {
     const { peer } = this;
     this.#terms = termsOf(packet, host.limits);
     this.#connection.connecting(host.limits.authenticate_seconds_max);
+    if (peer.proxied === "balancer") return this.#answerCheck(host.unwell() === undefined);
     const away = host.unavailable();
-    if (peer.proxied === "balancer") return this.#answerCheck(away === undefined);
     // Without a CONNACK: there are clients that take any refusal for final (mqtt.js does, unless
     // told otherwise), and all of them return after a connection that broke.
     if (away !== undefined) return this.#connection.end(away);

@@ -50,6 +50,8 @@ export interface MqttOptions {
   readonly refusal?: (use: "publish" | "subscribe", topic: string) => string | undefined;
   /** Why clients cannot be served now; undefined when they can. */
   readonly unavailable: () => string | undefined;
+  /** Why a balancer should take clients away from here; undefined: when they cannot be served. */
+  readonly unwell?: () => string | undefined;
   readonly log: Log;
   readonly metrics: Metrics;
 }
@@ -240,7 +242,7 @@ export class Mqtt {
   }
 
   #createHost(subscribing: Subscribing, counts: Counters): Host {
-    const { log, store, unavailable } = this.#options;
+    const { log, store, unavailable, unwell = unavailable } = this.#options;
     return {
       limits: this.#limits,
       serverReference: () => this.#access.serverReference,
@@ -251,6 +253,7 @@ export class Mqtt {
       log,
       counts,
       unavailable,
+      unwell,
       admission: this.#admission,
       publish: (message, order, incoming) =>
         this.#admission.retaining(message, () => this.#routing.publish(message, order, incoming)),

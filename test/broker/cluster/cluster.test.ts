@@ -22,6 +22,19 @@ test("a Redis that begins anew may have forgotten something: all is read anew", 
   assert.deepEqual(told, ["the cluster Redis has begun anew", "back"]);
 });
 
+test("a broker that was cut off just now is not unwell yet: it may read on", async (t) => {
+  const redis = await startRedis(t);
+  const cluster = createCluster(t, redis.url);
+  await cluster.connected();
+  await redis.kill();
+  await waitFor("the loss to be seen", () => cluster.unavailable() !== undefined);
+  assert.equal(cluster.unwell(), undefined);
+  await waitFor("it to be unwell", () => cluster.unwell() !== undefined, 15_000);
+  await redis.start();
+  await waitFor("it to be well again", () => cluster.unwell() === undefined, 10_000);
+  assert.equal(cluster.unavailable(), undefined);
+});
+
 test("waits for a Redis that is not there yet", async (t) => {
   const redis = await startRedis(t);
   await redis.kill();

@@ -11,6 +11,7 @@ import { Metrics } from "#runtime/metrics";
 import { SettingsSchema } from "#runtime/settings-schema";
 import { Mqtt, type MqttOptions } from "../../../broker/mqtt/mqtt.ts";
 import { Store } from "../../../broker/store/store.ts";
+import { proxyHeader } from "../../support/proxy-header.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { waitFor } from "../../support/wait-for.ts";
 
@@ -28,6 +29,8 @@ async function startBroker(
     limits?: object;
     rights?: object[];
     folder?: string;
+    /** A balancer is in front of it. */
+    proxy?: boolean;
     take?: (taking: Taking) => Promise<void>;
     /** Is awaited before a session is removed from the store. */
     removing?: () => Promise<void>;
@@ -38,7 +41,7 @@ async function startBroker(
   const settings = v.parse(SettingsSchema, {
     role: "gateway",
     name: "gw-001",
-    listeners: [{ protocol: "mqtt", address: "127.0.0.1:0" }],
+    listeners: [{ protocol: "mqtt", address: "127.0.0.1:0", proxy: options.proxy ?? false }],
     limits: options.limits ?? {},
     access: { rights: options.rights ?? [] },
   });
@@ -361,6 +364,23 @@ test("while it cannot serve, it ends connections without a refusal, so that clie
   assert.equal(answered, 0);
   why = undefined;
   assert.equal((await connect()).connected, true);
+});
+
+test("a balancer's check is answered by whether clients should go away, not by a moment", async (t) => {
+  let unwell: string | undefined;
+  const unavailable = () => "the cluster Redis is away";
+  const { port } = await startBroker(t, { proxy: true, unavailable, unwell: () => unwell });
+  const check = async () => {
+    const socket = connectTcp(port, "127.0.0.1");
+    socket.write(proxyHeader({ command: "LOCAL" }));
+    socket.write(Buffer.from("100e00044d5154540402000500026863", "hex"));
+    const [connack] = (await once(socket, "data")) as [Buffer];
+    socket.destroy();
+    return connack.toString("hex");
+  };
+  assert.equal(await check(), "20020000");
+  unwell = unavailable();
+  assert.equal(await check(), "20020003");
 });
 
 test("a client that returns while its old session is being removed keeps its new one", async (t) => {
