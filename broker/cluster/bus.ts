@@ -11,7 +11,7 @@ import { BusReader } from "./bus-reader.ts";
 import { BUS_LIMITS, BusWindow } from "./bus-window.ts";
 
 const TICK_MS = 1_000;
-/** A connection that owes an answer for so long is dead; XREAD answers sooner. */
+/** A Redis that owes an answer for so long is not there any more; XREAD answers sooner. */
 const ANSWER_MS_MAX = 10_000;
 
 type Listener = (packet: BusPacket, done: () => void) => void;
@@ -24,6 +24,8 @@ export interface BusOptions {
   readonly foreign: (why: unknown) => void;
   /** Packets were missed, though the connection held: begin() must come next. */
   readonly lost: (why: string) => void;
+  /** Redis answers nothing, and no connection ends: they must be opened anew. */
+  readonly silent: () => void;
   readonly metrics: Metrics;
 }
 
@@ -131,9 +133,9 @@ export class Bus {
 
   #tick(nowMs: number): void {
     this.#trim(nowMs);
-    const { publisher, reader } = this.#options;
-    if (nowMs - (this.#publisher.askedAtMs ?? nowMs) > ANSWER_MS_MAX) publisher.disconnect(true);
-    if (nowMs - (this.#reader.askedAtMs ?? nowMs) > ANSWER_MS_MAX) reader.disconnect(true);
+    for (const { askedAtMs = nowMs } of [this.#publisher, this.#reader]) {
+      if (nowMs - askedAtMs > ANSWER_MS_MAX) this.#options.silent();
+    }
   }
 
   #trim(nowMs: number): void {

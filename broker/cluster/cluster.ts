@@ -66,7 +66,10 @@ export class Cluster {
     this.sessions = new ClusterSessions(store, sessions);
     const lost = (why: string) => this.#missed(why);
     const foreign = foreignMessages(log, metrics);
-    this.emitter = new Bus({ publisher, reader, foreign, lost, metrics });
+    const silent = () => {
+      for (const connection of this.#connections) connection.disconnect(true);
+    };
+    this.emitter = new Bus({ publisher, reader, foreign, lost, silent, metrics });
     for (const connection of this.#connections) {
       connection.on("error", (cause) => this.#failed(explainRedis(cause)));
       connection.on("close", () => {

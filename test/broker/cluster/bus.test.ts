@@ -9,6 +9,7 @@ import type { StoredSession } from "#contract/session";
 import { Metrics } from "#runtime/metrics";
 import { BUS_KEY, type BusPacket } from "../../../broker/cluster/bus-entry.ts";
 import type { Cluster } from "../../../broker/cluster/cluster.ts";
+import { startRedisProxy } from "../../support/redis-proxy.ts";
 import { type RedisServer, startRedis } from "../../support/redis-server.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { openCluster } from "./open-cluster.ts";
@@ -23,7 +24,7 @@ interface Broker {
   readonly lost: string[];
 }
 
-async function openBroker(t: TestContext, redis: RedisServer): Promise<Broker> {
+async function openBroker(t: TestContext, redis: { readonly url: string }): Promise<Broker> {
   const metrics = new Metrics();
   const cluster = await openCluster(t, redis.url, {}, metrics);
   const lost: string[] = [];
@@ -136,6 +137,48 @@ test("connections that break in a flood miss nothing and repeat nothing", async 
     );
     assert.deepEqual(broker.lost, [], "and nothing is read anew");
   }
+});
+
+test("what is stored though its answer was lost is heard once, in its order", async (t) => {
+  const redis = await startRedis(t);
+  const proxy = await startRedisProxy(t, redis.port);
+  const [speaker, hearer] = [await openBroker(t, proxy), await openBroker(t, redis)];
+  const saying: Promise<void>[] = [];
+  for (let round = 0; round < 3; round += 1) {
+    proxy.loseAnswers();
+    for (let number = 0; number < 100; number += 1) {
+      saying.push(said(speaker, String(saying.length)));
+      if (number % 10 === 0) await new Promise(setImmediate);
+    }
+    const isCut = () => speaker.cluster.unavailable() !== undefined;
+    await waitFor("the loss to be seen", isCut);
+    await proxy.serveAgain();
+    await waitFor("the speaker to be back", () => !isCut(), 10_000);
+  }
+  await Promise.all(saying);
+  for (const broker of [speaker, hearer]) {
+    await waitFor("all", () => broker.heard.length >= saying.length);
+    assert.deepEqual(
+      topicsOf(broker),
+      saying.map((_, number) => String(number)),
+    );
+  }
+  assert.ok(hearer.metrics.total("sluice_bus_repeats_total") > 0, "and some were stored twice");
+});
+
+test("a connection on which nothing comes any more is given up, and nothing is missed", async (t) => {
+  const redis = await startRedis(t);
+  const proxy = await startRedisProxy(t, redis.port);
+  const [speaker, hearer] = [await openBroker(t, redis), await openBroker(t, proxy)];
+  await said(speaker, "0");
+  await waitFor("the first", () => hearer.heard.length === 1);
+  proxy.freeze();
+  const saying = [said(speaker, "1"), said(hearer, "2")];
+  await Promise.all(saying);
+  await waitFor("all", () => hearer.heard.length === 3, 20_000);
+  assert.deepEqual(topicsOf(hearer), topicsOf(speaker));
+  assert.deepEqual(hearer.lost, []);
+  assert.equal(await hearer.cluster.sessions.load("nobody"), undefined, "its store is back, too");
 });
 
 test("what a broken connection made a broker write twice is heard once", async (t) => {

@@ -1,9 +1,8 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { connect, createServer, type Socket } from "node:net";
 import { type TestContext, test } from "node:test";
 import type { QueuedMessage, SessionStore, Taking } from "#contract/session";
 import type { ClusterSessions, ClusterSessionsOptions } from "../../../broker/cluster/sessions.ts";
+import { startRedisProxy } from "../../support/redis-proxy.ts";
 import { type RedisServer, startRedis } from "../../support/redis-server.ts";
 import {
   type OpenSessionStore,
@@ -131,7 +130,7 @@ test("a QoS 2 message that comes again, also to another broker, is queued once",
 
 test("without Redis nothing is acknowledged, and what is repeated comes once", async (t) => {
   const redis = await startRedis(t);
-  const proxy = await startProxy(t, redis.port);
+  const proxy = await startRedisProxy(t, redis.port);
   const cluster = await openCluster(t, proxy.url);
   const { sessions } = cluster;
   await sessions.save(session("a"));
@@ -426,44 +425,4 @@ async function measure(
     if (name === "evalsha") micros = Number(usec);
   }
   return { calls, micros };
-}
-
-/** A road to Redis on which answers can be lost: commands arrive, then the connection breaks. */
-async function startProxy(t: TestContext, redisPort: number) {
-  const open = new Set<Socket>();
-  let isLosing = false;
-  const server = createServer((client) => {
-    const redis = connect(redisPort, "127.0.0.1");
-    for (const socket of [client, redis]) {
-      open.add(socket);
-      socket.on("error", () => {});
-      socket.on("close", () => {
-        open.delete(socket);
-        client.destroy();
-        redis.destroy();
-      });
-    }
-    client.pipe(redis);
-    redis.on("data", (answer) => (isLosing ? client.destroy() : client.write(answer)));
-  }).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  const port = typeof address === "object" && address ? address.port : 0;
-  t.after(() => {
-    server.close();
-    for (const socket of open) socket.destroy();
-  });
-  return {
-    url: `redis://127.0.0.1:${port}`,
-    /** From the next answer on, and for new connections too. */
-    loseAnswers() {
-      isLosing = true;
-      server.close();
-    },
-    async serveAgain() {
-      isLosing = false;
-      server.listen(port, "127.0.0.1");
-      await once(server, "listening");
-    },
-  };
 }
