@@ -4,13 +4,14 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { ChainFailure } from "../chain/failure.ts";
 import { BrokerProcess } from "./broker-process.ts";
 import { type BrokerName, whyMissing } from "./brokers.ts";
 import { BenchFailure } from "./failure.ts";
 import type { Figures } from "./job.ts";
-import { runLoad, startFlood } from "./load-process.ts";
+import { runLoad, startLoad } from "./load-process.ts";
 import type { Cores } from "./machine.ts";
-import type { Scenario, Stage } from "./scenarios.ts";
+import type { Scenario, Setup, Site, Stage } from "./scenario.ts";
 
 /** One run of a scenario against a broker: its figures, or why there are none. */
 export interface Run {
@@ -45,7 +46,9 @@ export async function runBench(options: BenchOptions): Promise<Run[]> {
   const runs: Run[] = [];
   try {
     // Not for their figures: from now on Node's compile cache has their code.
-    for (const name of options.brokers) await withBroker(options, folder, name, {}, async () => {});
+    for (const name of options.brokers) {
+      await withSite(options, folder, name, (site) => withBroker(site, {}, async () => {}));
+    }
     for (const { scenario, repeat, broker } of inTurn(options)) {
       if (options.signal.aborted) break;
       const result = await tryRun(options, folder, scenario, broker);
@@ -61,8 +64,11 @@ export async function runBench(options: BenchOptions): Promise<Run[]> {
 
 function* inTurn({ scenarios, repeats, brokers }: BenchOptions) {
   for (const scenario of scenarios) {
-    for (let repeat = 0; repeat < repeats; repeat++) {
-      for (const broker of brokers) yield { scenario, repeat, broker };
+    const { repeatsMax = repeats, brokers: able = brokers } = scenario;
+    for (let repeat = 0; repeat < Math.min(repeats, repeatsMax); repeat++) {
+      for (const broker of brokers.filter((name) => able.includes(name))) {
+        yield { scenario, repeat, broker };
+      }
     }
   }
 }
@@ -74,46 +80,54 @@ async function tryRun(
   name: BrokerName,
 ): Promise<Pick<Run, "figures" | "failure">> {
   try {
-    const { limits } = scenario;
-    const figures = await withBroker(options, folder, name, limits, async (broker) => {
-      try {
-        return await scenario.run(stageOf(broker, options));
-      } catch (failure) {
-        if (!(failure instanceof BenchFailure)) throw failure;
-        const what = broker.isRunning ? failure.message : `the broker ended: ${failure.message}`;
-        throw new BenchFailure(`${what}; its log ends: ${broker.tail()}`);
-      }
-    });
+    const figures = await withSite(options, folder, name, (site) =>
+      "runAt" in scenario
+        ? scenario.runAt(site)
+        : withBroker(site, scenario.setup, (broker) => scenario.run(stageOf(broker, options))),
+    );
     return { figures };
   } catch (failure) {
-    if (!(failure instanceof BenchFailure)) throw failure;
+    if (!(failure instanceof BenchFailure || failure instanceof ChainFailure)) throw failure;
     return { failure: failure.message };
   }
 }
 
-/** A broker of that name for as long as `does` takes; nothing of it is left. */
-async function withBroker<T>(
-  { cores, signal }: BenchOptions,
+/** A place for that broker for as long as `does` takes; nothing of it is left. */
+async function withSite<T>(
+  { cores, seconds, signal }: BenchOptions,
   folder: string,
   name: BrokerName,
-  limits: Scenario["limits"],
-  does: (broker: BrokerProcess) => Promise<T>,
+  does: (site: Site) => Promise<T>,
 ): Promise<T> {
   const own = join(folder, name);
   const cacheFolder = join(folder, "compile-cache");
-  const broker = await BrokerProcess.start({
-    name,
-    folder: own,
-    limits,
-    cores,
-    cacheFolder,
-    signal,
-  });
+  const start = (setup: Setup) =>
+    BrokerProcess.start({
+      ...{ name, folder: own, setup, cacheFolder, signal },
+      cores: cores && [cores.broker],
+    });
+  try {
+    return await does({ broker: name, folder: own, cacheFolder, cores, seconds, signal, start });
+  } finally {
+    await rm(own, { recursive: true, force: true });
+  }
+}
+
+/** @throws BenchFailure, with the end of the broker's log, when `does` fails. */
+async function withBroker<T>(
+  site: Site,
+  setup: Setup,
+  does: (broker: BrokerProcess) => Promise<T>,
+): Promise<T> {
+  const broker = await site.start(setup);
   try {
     return await does(broker);
+  } catch (failure) {
+    if (!(failure instanceof BenchFailure)) throw failure;
+    const what = broker.isRunning ? failure.message : `the broker ended: ${failure.message}`;
+    throw new BenchFailure(`${what}; its log ends: ${broker.tail()}`);
   } finally {
     await broker.stop();
-    await rm(own, { recursive: true, force: true });
   }
 }
 
@@ -126,7 +140,7 @@ function stageOf({ pid, port, startCpuMs }: BrokerProcess, options: BenchOptions
     warmSeconds: Math.min(seconds, WARM_SECONDS_MAX),
     run: (job) => runLoad({ ...job, port, pid }, signal),
     flood: async (job) => {
-      const flood = await startFlood({ ...job, port, pid }, signal);
+      const flood = await startLoad({ ...job, port, pid }, signal);
       return () => flood.stop();
     },
   };

@@ -8,11 +8,11 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { freeRun } from "../chain/ports.ts";
-import { type BrokerName, planOf } from "./brokers.ts";
+import { type BrokerName, type BrokerPlan, planOf } from "./brokers.ts";
 import { cpuUs } from "./cost.ts";
 import { BenchFailure } from "./failure.ts";
 import { connectPacket } from "./load/packets.ts";
-import type { Cores } from "./machine.ts";
+import type { Setup } from "./scenario.ts";
 
 const START_MS_MAX = 20_000;
 const BETWEEN_MS = 2;
@@ -23,8 +23,11 @@ const STOP_MS_MAX = 12_000;
 export interface StartOptions {
   readonly name: BrokerName;
   readonly folder: string;
-  readonly limits: Readonly<Record<string, number>>;
-  readonly cores: Cores | undefined;
+  readonly setup: Setup;
+  /** A free one unless told; the one after it is its own, too. */
+  readonly port?: number;
+  /** The cores that it may use, all unless told. */
+  readonly cores?: readonly number[] | undefined;
   /** Of Node's compiled code, kept from one start to the next as on a gateway. */
   readonly cacheFolder: string;
   readonly signal: AbortSignal;
@@ -35,11 +38,20 @@ export class BrokerProcess {
   readonly pid: number;
   /** CPU time from exec to the first CONNACK, in ms. */
   readonly startCpuMs: number;
+  /** The same by the clock. */
+  readonly startMs: number;
   readonly #child: ChildProcess;
   readonly #logFile: string;
 
-  private constructor(child: ChildProcess, pid: number, port: number, logFile: string) {
+  private constructor(
+    child: ChildProcess,
+    pid: number,
+    port: number,
+    logFile: string,
+    startMs: number,
+  ) {
     this.startCpuMs = cpuUs(pid) / 1e3;
+    this.startMs = startMs;
     this.#child = child;
     this.#logFile = logFile;
     this.pid = pid;
@@ -49,24 +61,25 @@ export class BrokerProcess {
   /** @throws BenchFailure, with the end of its log, when it does not answer a CONNECT in time. */
   static async start(options: StartOptions): Promise<BrokerProcess> {
     const { name, folder, signal } = options;
-    const port = await freeRun(2);
+    const port = options.port ?? (await freeRun(2));
     mkdirSync(folder, { recursive: true });
     const plan = planOf(name, { ...options, port });
     if (plan.file) writeFileSync(plan.file.path, plan.file.text);
     const logFile = join(folder, "log");
-    const child = spawnBroker([plan.command, ...plan.args], logFile, options);
+    const child = spawnBroker(plan, logFile, options);
     const { pid } = child;
     if (pid === undefined) throw new BenchFailure(`${name} could not be started`);
-    const endAtMs = performance.now() + START_MS_MAX;
+    const beganMs = performance.now();
+    const endAtMs = beganMs + START_MS_MAX;
     while (!(await answers(port))) {
       if (performance.now() < endAtMs && isRunning(child) && !signal.aborted) {
         await sleep(BETWEEN_MS);
         continue;
       }
-      await end(child);
+      await end(child, "SIGKILL");
       throw new BenchFailure(`${name} did not start; its log ends: ${tail(logFile)}`);
     }
-    return new BrokerProcess(child, pid, port, logFile);
+    return new BrokerProcess(child, pid, port, logFile, performance.now() - beganMs);
   }
 
   get isRunning(): boolean {
@@ -78,20 +91,22 @@ export class BrokerProcess {
     return tail(this.#logFile);
   }
 
-  stop(): Promise<void> {
-    return end(this.#child);
+  /** SIGKILL follows when it takes longer than it may. */
+  stop(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
+    return end(this.#child, signal);
   }
 }
 
 /** It dies with us (prctl(2)), and Ctrl-C in the terminal is for us alone. */
-function spawnBroker(command: string[], logFile: string, options: StartOptions): ChildProcess {
+function spawnBroker(plan: BrokerPlan, logFile: string, options: StartOptions): ChildProcess {
   const { NOTIFY_SOCKET: _, NODE_TEST_CONTEXT: __, ...rest } = process.env;
   const { cores } = options;
-  const pinned = cores ? ["taskset", "--cpu-list", String(cores.broker), ...command] : command;
+  const command = [plan.command, ...plan.args];
+  const pinned = cores ? ["taskset", "--cpu-list", cores.join(), ...command] : command;
   const log = openSync(logFile, "a");
   const child = spawn("setpriv", ["--pdeathsig", "KILL", "--", ...pinned], {
     cwd: options.folder,
-    env: { ...rest, NODE_COMPILE_CACHE: options.cacheFolder },
+    env: { ...rest, NODE_COMPILE_CACHE: options.cacheFolder, ...plan.environment },
     stdio: ["ignore", log, log],
     detached: true,
   });
@@ -105,10 +120,10 @@ function isRunning(child: ChildProcess): boolean {
   return child.exitCode === null && child.signalCode === null;
 }
 
-async function end(child: ChildProcess): Promise<void> {
+async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
   if (child.pid === undefined || !isRunning(child)) return;
   const ended = once(child, "exit");
-  child.kill("SIGTERM");
+  child.kill(signal);
   const timer = setTimeout(() => child.kill("SIGKILL"), STOP_MS_MAX);
   await ended;
   clearTimeout(timer);

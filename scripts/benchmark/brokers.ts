@@ -4,6 +4,8 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { stringify } from "smol-toml";
+import { merged } from "../chain/settings-files.ts";
+import type { Setup } from "./scenario.ts";
 
 export const BROKER_NAMES = ["mosquitto", "aedes", "sluice"] as const;
 export type BrokerName = (typeof BROKER_NAMES)[number];
@@ -13,13 +15,14 @@ export interface BrokerOptions {
   readonly folder: string;
   /** On 127.0.0.1; the one after it is its own, too. */
   readonly port: number;
-  /** Limits that the scenario goes beyond by design; all others are the broker's defaults. */
-  readonly limits: Readonly<Record<string, number>>;
+  /** Beside its defaults. */
+  readonly setup: Setup;
 }
 
 export interface BrokerPlan {
   readonly command: string;
   readonly args: readonly string[];
+  readonly environment?: Readonly<Record<string, string>>;
   /** Its settings, if it reads any. */
   readonly file?: { readonly path: string; readonly text: string };
 }
@@ -41,7 +44,7 @@ export function whyMissing(name: BrokerName): string | undefined {
 }
 
 const PLANS: Readonly<Record<BrokerName, (options: BrokerOptions) => BrokerPlan>> = {
-  mosquitto: ({ folder, port }) => {
+  mosquitto: ({ folder, port, setup }) => {
     const path = join(folder, "mosquitto.conf");
     const text = [
       `listener ${port} 127.0.0.1`,
@@ -51,6 +54,7 @@ const PLANS: Readonly<Record<BrokerName, (options: BrokerOptions) => BrokerPlan>
       "log_dest stderr",
       // By default it drops what 1,000 wait in front of; the others would not.
       "max_queued_messages 0",
+      ...(setup.mosquitto ?? []),
       "",
     ].join("\n");
     return { command: mosquitto() ?? "mosquitto", args: ["-c", path], file: { path, text } };
@@ -59,18 +63,19 @@ const PLANS: Readonly<Record<BrokerName, (options: BrokerOptions) => BrokerPlan>
     command: process.execPath,
     args: [...NODE_FLAGS, join(import.meta.dirname, "aedes.mjs"), String(port)],
   }),
-  sluice: ({ folder, port, limits }) => {
+  sluice: ({ folder, port, setup }) => {
     const path = join(folder, "sluice.toml");
-    const text = stringify({
+    const settings = {
       role: "gateway",
       name: "gw-bench",
       data: join(folder, "data"),
       listeners: [{ protocol: "mqtt", address: `127.0.0.1:${port}` }],
       status: { address: `127.0.0.1:${port + 1}` },
-      ...(Object.keys(limits).length > 0 ? { limits } : {}),
-    });
+    };
+    const text = stringify(merged(settings, setup.sluice ?? {}));
     const args = [...NODE_FLAGS, BUNDLE, "--config", path];
-    return { command: process.execPath, args, file: { path, text } };
+    const { environment = {} } = setup;
+    return { command: process.execPath, args, environment, file: { path, text } };
   },
 };
 

@@ -4,7 +4,8 @@
 import { parseArgs } from "node:util";
 import { BROKER_NAMES, type BrokerName } from "./brokers.ts";
 import { BenchFailure } from "./failure.ts";
-import { SCENARIOS, type Scenario } from "./scenarios.ts";
+import type { Scenario } from "./scenario.ts";
+import { SCENARIOS } from "./scenarios.ts";
 
 export interface Command {
   readonly list: boolean;

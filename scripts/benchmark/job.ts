@@ -41,7 +41,7 @@ export interface PairJob extends Target {
   readonly seconds: number;
 }
 
-/** Publishes as fast as the broker reads, until it is killed; says `flooding` when it has begun. */
+/** Publishes as fast as the broker reads, until it is killed; says RUNNING when it has begun. */
 export interface FloodJob extends Target {
   readonly kind: "flood";
   readonly publishers: number;
@@ -50,10 +50,76 @@ export interface FloodJob extends Target {
   readonly frozenSubscriber: boolean;
 }
 
-export type Job = LiveJob | RetainJob | ConnectionsJob | PairJob | FloodJob;
+/** Messages of QoS 1 to nobody in a closed loop: what does an acknowledgement cost? */
+interface Intake extends Target {
+  readonly publishers: number;
+  readonly payloadBytes: number;
+  /** Messages that one publisher may have under way. */
+  readonly window: number;
+}
+
+/** For a time. */
+export interface IntakeJob extends Intake {
+  readonly kind: "intake";
+  readonly warmSeconds: number;
+  readonly seconds: number;
+}
+
+/** So many, and no more. */
+export interface FillJob extends Intake {
+  readonly kind: "fill";
+  readonly messages: number;
+}
+
+/**
+ * Numbered messages of QoS 1 at an even pace, whether they are acknowledged or not; says RUNNING
+ * before the first. It connects again when it is cut off, and sends again what was not acknowledged,
+ * as a device does.
+ */
+export interface PacedJob extends Target {
+  readonly kind: "paced";
+  readonly messages: number;
+  readonly messagesPerSecond: number;
+  readonly payloadBytes: number;
+}
+
+/** Fills the queue of a session whose client is away, and looks what its return costs. */
+export interface QueueJob extends Target {
+  readonly kind: "queue";
+  readonly messages: number;
+  readonly payloadBytes: number;
+}
+
+/** Subscribes, says RUNNING, and takes the messages of a paced job or of a fill job. */
+export interface CollectJob {
+  readonly kind: "collect";
+  readonly port: number;
+  /** The certificate of who signed the server's, where it speaks TLS. */
+  readonly caFile?: string;
+  readonly filter: string;
+  /** Are they a paced job's, whose numbers tell one from another? */
+  readonly numbered: boolean;
+  /** It ends with the last of them, when none has come for so long, or when no more come. */
+  readonly messages: number;
+  readonly silentSecondsMax: number;
+}
+
+/** One whose load meets one broker alone. */
+export type BrokerJob =
+  | LiveJob
+  | RetainJob
+  | ConnectionsJob
+  | PairJob
+  | FloodJob
+  | IntakeJob
+  | FillJob
+  | PacedJob
+  | QueueJob;
+
+export type Job = BrokerJob | CollectJob;
 
 /** Named numbers, with their units in the names. */
 export type Figures = Readonly<Record<string, number>>;
 
-/** The line by which a flood says that it runs. */
-export const FLOODING = "flooding";
+/** The line by which a load says that what it is there for has begun. */
+export const RUNNING = "running";

@@ -5,27 +5,31 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
 import { BenchFailure } from "./failure.ts";
-import { type Figures, FLOODING, type FloodJob, type Job } from "./job.ts";
+import { type Figures, type Job, RUNNING } from "./job.ts";
 
 const MAIN = join(import.meta.dirname, "load/main.ts");
 /** Beyond the seconds that it is asked to measure. */
 const EXTRA_MS_MAX = 60_000;
-const FLOOD_START_MS_MAX = 20_000;
+const START_MS_MAX = 20_000;
+/** A broker that is slower than this with messages that are counted does not get to its end. */
+const MESSAGES_PER_SECOND_LEAST = 1_000;
 
 /** @throws BenchFailure, with what it said, when it fails or takes too long. */
 export async function runLoad(job: Job, signal: AbortSignal): Promise<Figures> {
-  const seconds = "seconds" in job ? job.seconds + 3 * job.warmSeconds : 0;
-  const load = new LoadProcess(job, signal);
-  const line = await load.says((text) => text.endsWith("\n"), EXTRA_MS_MAX + seconds * 1_000);
-  await load.stop();
-  return JSON.parse(line);
+  return new LoadProcess(job, signal).figures(EXTRA_MS_MAX + secondsOf(job) * 1_000);
 }
 
-/** Floods until it is stopped. */
-export async function startFlood(job: FloodJob, signal: AbortSignal): Promise<LoadProcess> {
+/** Resolves when the load says that it runs; it goes on until it is done, or is stopped. */
+export async function startLoad(job: Job, signal: AbortSignal): Promise<LoadProcess> {
   const load = new LoadProcess(job, signal);
-  await load.says((text) => text.startsWith(FLOODING), FLOOD_START_MS_MAX);
+  await load.says((text) => text.startsWith(RUNNING), START_MS_MAX);
   return load;
+}
+
+/** For how long it may be expected to run. */
+function secondsOf(job: Job): number {
+  if ("messages" in job) return job.messages / MESSAGES_PER_SECOND_LEAST;
+  return "seconds" in job ? job.seconds + 3 * job.warmSeconds : 0;
 }
 
 export class LoadProcess {
@@ -70,6 +74,13 @@ export class LoadProcess {
     if (isIt(this.#output)) return this.#output;
     await this.stop();
     throw new BenchFailure(this.#errors.trim() || "the load took too long");
+  }
+
+  /** What it found, which ends it; @throws BenchFailure when it fails or takes too long. */
+  async figures(msMax: number): Promise<Figures> {
+    const text = await this.says((output) => output.endsWith("}\n"), msMax);
+    await this.stop();
+    return JSON.parse(text.slice(text.indexOf("{")));
   }
 
   async stop(): Promise<void> {

@@ -1,7 +1,7 @@
 // machine: what the figures were measured on, and which of its cores is whose.
 // Path: main, broker-process → [machine]. Touches: /proc.
 
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { cpus, loadavg, release, totalmem } from "node:os";
 
@@ -10,6 +10,8 @@ export interface Cores {
   readonly broker: number;
   readonly load: number;
 }
+
+const MOVE_TRIES_MAX = 5;
 
 /** The first two cores that this process may use; undefined where there is but one. */
 export function chooseCores(): Cores | undefined {
@@ -27,7 +29,16 @@ function coresOf(range: string): number[] {
 
 /** Makes room on the broker's core: this process, and what it starts, leaves it. */
 export function leaveBrokersCore({ load }: Cores): void {
-  const args = ["--all-tasks", "--cpu-list", "--pid", String(load), String(process.pid)];
+  moveTo([load], process.pid);
+}
+
+/** The process runs on these cores from now on. */
+export function moveTo(cores: readonly number[], pid: number): void {
+  const args = ["--all-tasks", "--cpu-list", "--pid", cores.join(), String(pid)];
+  // It fails, too, when a thread ends between its listing and its move.
+  for (let tries = 1; tries < MOVE_TRIES_MAX; tries++) {
+    if (spawnSync("taskset", args, { stdio: "ignore" }).status === 0) return;
+  }
   execFileSync("taskset", args, { stdio: "ignore" });
 }
 

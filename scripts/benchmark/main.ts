@@ -19,7 +19,7 @@ async function bench(command: Command): Promise<void> {
   const runs = await runBench({ ...command, cores, signal: stop.signal, onRun: tell });
   if (stop.signal.aborted) throw new BenchFailure("stopped");
   const about = `${repeats} runs of ${seconds} s each, in turn; medians. ${machine}.`;
-  print(`${about}\n\n${tablesOf(scenarios, brokers, runs)}\n`);
+  print(`${about}\n\n${tablesOf(scenarios, brokers, runs, seconds)}\n`);
   if (json !== undefined) {
     writeFileSync(json, `${JSON.stringify({ machine, seconds, repeats, runs }, null, 2)}\n`);
   }
@@ -36,7 +36,7 @@ function tell({ scenario, broker, repeat, figures, failure }: Run): void {
 }
 
 function list(): void {
-  for (const { name, about } of SCENARIOS) print(`${name.padEnd(10)}  ${about}\n`);
+  for (const { name, about } of SCENARIOS) print(`${name.padEnd(16)}  ${about}\n`);
 }
 
 function print(text: string): void {

@@ -3,39 +3,9 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { rssBytes } from "./cost.ts";
-import type { Figures, Job, LiveJob, PairJob } from "./job.ts";
-
-/** A figure's goal: Sluice's own number, or how it compares with mosquitto's. */
-export type Goal = { readonly timesMosquitto: number } | { readonly most: number };
-
-export interface Figure {
-  readonly key: string;
-  readonly words: string;
-  readonly goal?: Goal;
-}
-
-/** What a job lacks until a broker runs. */
-export type Jobless<J extends Job> = J extends Job ? Omit<J, "port" | "pid"> : never;
-
-/** A broker that has just started, and what can be done to it. */
-export interface Stage {
-  readonly pid: number;
-  readonly startCpuMs: number;
-  readonly warmSeconds: number;
-  readonly seconds: number;
-  run(job: Jobless<Job>): Promise<Figures>;
-  /** Goes on until the function that it resolves with is called. */
-  flood(job: Jobless<Extract<Job, { kind: "flood" }>>): Promise<() => Promise<void>>;
-}
-
-export interface Scenario {
-  readonly name: string;
-  readonly about: string;
-  readonly figures: readonly Figure[];
-  /** Settings of Sluice that the scenario goes beyond by design. */
-  readonly limits: Readonly<Record<string, number>>;
-  readonly run: (stage: Stage) => Promise<Figures>;
-}
+import { CUSTODY_SCENARIOS } from "./custody-scenarios.ts";
+import type { Figures, LiveJob, PairJob } from "./job.ts";
+import type { Jobless, Scenario, Stage, StageScenario } from "./scenario.ts";
 
 const CPU = "cpuUsPerDelivery";
 const RETAINED = 20_000;
@@ -54,13 +24,13 @@ function live(
   about: string,
   timesMosquitto: number | undefined,
   options: LiveOptions,
-  more: Partial<Scenario> = {},
-): Scenario {
+  more: Partial<StageScenario> = {},
+): StageScenario {
   const goal = timesMosquitto === undefined ? {} : { goal: { timesMosquitto } };
   return {
     name,
     about,
-    limits: {},
+    setup: {},
     figures: [{ key: CPU, words: "CPU µs per delivery", ...goal }],
     run: ({ run, seconds, warmSeconds }) =>
       run({ kind: "live", payloadBytes: 64, ...options, seconds, warmSeconds }),
@@ -68,7 +38,7 @@ function live(
   };
 }
 
-const WILD = { limits: { connections_max: 1_200 } };
+const WILD = { setup: { sluice: { limits: { connections_max: 1_200 } } } };
 
 export const SCENARIOS: readonly Scenario[] = [
   live("p2p-q0", "10 pairs, QoS 0, 100 messages under way each", 0.6, {
@@ -130,7 +100,7 @@ export const SCENARIOS: readonly Scenario[] = [
   {
     name: "retain",
     about: `${RETAINED} retained messages to a new # subscriber, and a SUBSCRIBE to none of them`,
-    limits: {},
+    setup: {},
     figures: [
       { key: "lastMs", words: "ms from SUBSCRIBE to the last", goal: { timesMosquitto: 1.5 } },
       { key: CPU, words: "CPU µs per delivery" },
@@ -146,7 +116,7 @@ export const SCENARIOS: readonly Scenario[] = [
   {
     name: "conns",
     about: `${IDLE_CONNECTIONS} idle connections`,
-    limits: { connections_max: IDLE_CONNECTIONS + 100 },
+    setup: { sluice: { limits: { connections_max: IDLE_CONNECTIONS + 100 } } },
     figures: [
       { key: "rssKibPerConnection", words: "RSS KiB per connection", goal: { most: 12 } },
       { key: "cpuUsPerConnect", words: "CPU µs per CONNECT", goal: { most: 100 } },
@@ -156,7 +126,7 @@ export const SCENARIOS: readonly Scenario[] = [
   {
     name: "idle",
     about: "a broker that has just started",
-    limits: {},
+    setup: {},
     figures: [
       { key: "rssMib", words: "RSS MiB", goal: { most: 64 } },
       { key: "startCpuMs", words: "CPU ms from exec to the first CONNACK", goal: { most: 150 } },
@@ -166,7 +136,7 @@ export const SCENARIOS: readonly Scenario[] = [
   {
     name: "frozen",
     about: "a pair at an even pace, beside 4 publishers at full speed and a subscriber that froze",
-    limits: {},
+    setup: {},
     figures: [
       { key: "quietP99Ms", words: "the pair's p99 ms, alone" },
       { key: "floodP99Ms", words: "with the 4 publishers" },
@@ -176,6 +146,7 @@ export const SCENARIOS: readonly Scenario[] = [
     ],
     run: runFrozen,
   },
+  ...CUSTODY_SCENARIOS,
 ];
 
 async function runIdle({ pid, startCpuMs, seconds }: Stage): Promise<Figures> {

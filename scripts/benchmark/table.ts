@@ -3,7 +3,7 @@
 
 import type { Run } from "./bench.ts";
 import type { BrokerName } from "./brokers.ts";
-import type { Figure, Goal, Scenario } from "./scenarios.ts";
+import type { Figure, Goal, Scenario } from "./scenario.ts";
 
 const REFERENCE = "mosquitto";
 const OURS = "sluice";
@@ -23,12 +23,13 @@ export function tablesOf(
   scenarios: readonly Scenario[],
   brokers: readonly BrokerName[],
   runs: readonly Run[],
+  seconds: number,
 ): string {
   const ratioHeads = brokers
     .filter((name) => name !== REFERENCE && brokers.includes(REFERENCE))
     .map((name) => `${name} ÷ ${REFERENCE}`);
   const main = scenarios.flatMap((scenario) =>
-    scenario.figures.map((figure) => mainRow(scenario, figure, brokers, runs)),
+    scenario.figures.map((figure) => mainRow(scenario, figure, brokers, runs, seconds)),
   );
   const aside = scenarios.flatMap((scenario) =>
     brokers.map((broker) => asideRow(scenario, broker, runs)),
@@ -50,20 +51,22 @@ function mainRow(
   figure: Figure,
   brokers: readonly BrokerName[],
   runs: readonly Run[],
+  seconds: number,
 ): string[] {
   const seen = (broker: BrokerName) => valuesOf(runs, name, broker, figure.key);
   const ratios = brokers
     .filter((broker) => broker !== REFERENCE && brokers.includes(REFERENCE))
     .map((broker) => [broker, ratioOf(seen(broker), seen(REFERENCE))] as const);
   const ours = new Map(ratios).get(OURS);
+  const { goal, words } = figure;
   return [
     name,
-    figure.words,
+    typeof words === "string" ? words : words(seconds),
     ...brokers.map((broker) => shown(median([...seen(broker).values()]))),
     // What is judged by its own number may be 0, or less: no ratio says anything of it.
-    ...ratios.map(([, ratio]) => (figure.goal && "most" in figure.goal ? "" : shown(ratio))),
-    figure.goal ? goalWords(figure.goal) : "",
-    figure.goal ? verdict(figure.goal, median([...seen(OURS).values()]), ours) : "",
+    ...ratios.map(([, ratio]) => (goal && "most" in goal ? "" : shown(ratio))),
+    goal ? goalWords(goal) : "",
+    goal ? verdict(goal, median([...seen(OURS).values()]), ours) : "",
   ];
 }
 
@@ -112,17 +115,19 @@ export function median(values: readonly number[]): number | undefined {
 }
 
 function goalWords(goal: Goal): string {
+  if ("least" in goal) return `≥ ${goal.least}`;
   return "most" in goal ? `≤ ${goal.most}` : `≤ ${goal.timesMosquitto} × ${REFERENCE}`;
 }
 
 function verdict(goal: Goal, value: number | undefined, ratio: number | undefined): string {
-  const isReached = "most" in goal ? atMost(value, goal.most) : atMost(ratio, goal.timesMosquitto);
-  if (isReached === undefined) return "not measured";
-  return isReached ? "reached" : "not reached";
+  const judged = "timesMosquitto" in goal ? ratio : value;
+  if (judged === undefined) return "not measured";
+  return isReached(goal, judged) ? "reached" : "not reached";
 }
 
-function atMost(value: number | undefined, most: number): boolean | undefined {
-  return value === undefined ? undefined : value <= most;
+function isReached(goal: Goal, judged: number): boolean {
+  if ("least" in goal) return judged >= goal.least;
+  return judged <= ("most" in goal ? goal.most : goal.timesMosquitto);
 }
 
 /** Three digits that count; nothing where there is no figure. */

@@ -2,6 +2,7 @@
 // Path: jobs → [connection] → socket. Touches: loopback sockets.
 
 import { connect, type Socket } from "node:net";
+import { connect as connectTls } from "node:tls";
 import { BenchFailure } from "../failure.ts";
 import { connectPacket, DISCONNECT, pubacks, subscribePacket } from "./packets.ts";
 import { PacketScanner } from "./scanner.ts";
@@ -12,6 +13,14 @@ export interface ConnectionEvents {
   delivered?(bytes: Buffer, payloadAt: number): void;
   /** A PUBACK for the packet id. */
   acknowledged?(packetId: number): void;
+  /** The connection was lost; who does not listen to it fails. */
+  lost?(): void;
+}
+
+export interface ConnectionOptions {
+  readonly keepsSession?: boolean;
+  /** The PEM of who signed the server's certificate: with it, TLS. */
+  readonly ca?: Buffer;
 }
 
 // All sockets read into the same bytes: what is read is used up before the next one reads.
@@ -53,25 +62,26 @@ export class LoadConnection {
   /** Who waits for CONNACK or SUBACK: they come in the order in which they were asked for. */
   readonly #waiting: { resolve: () => void; reject: (failure: Error) => void }[] = [];
 
-  private constructor(port: number, turn: Turn, events: ConnectionEvents) {
+  private constructor(port: number, turn: Turn, events: ConnectionEvents, ca?: Buffer) {
     this.#turn = turn;
     this.#events = events;
     const scanner = new PacketScanner((bytes, start, body, end) =>
       this.#take(bytes, start, body, end),
     );
-    this.#socket = connect({
+    const options = {
       port,
       host: "127.0.0.1",
       noDelay: true,
       onread: {
         buffer: READ_BUFFER,
-        callback: (length) => {
+        callback: (length: number) => {
           if (this.#isFrozen) return false;
           scanner.push(READ_BUFFER.subarray(0, length));
           return true;
         },
       },
-    });
+    };
+    this.#socket = ca ? connectTls({ ...options, ca }) : connect(options);
     this.#socket.on("error", (cause) => this.#lost(cause.message));
     this.#socket.on("close", () => this.#lost("closed by the broker"));
   }
@@ -82,9 +92,10 @@ export class LoadConnection {
     clientId: string,
     turn: Turn,
     events: ConnectionEvents = {},
+    { keepsSession = false, ca }: ConnectionOptions = {},
   ): Promise<LoadConnection> {
-    const connection = new LoadConnection(port, turn, events);
-    await connection.#ask(connectPacket(clientId));
+    const connection = new LoadConnection(port, turn, events, ca);
+    await connection.#ask(connectPacket(clientId, keepsSession));
     return connection;
   }
 
@@ -159,6 +170,8 @@ export class LoadConnection {
     for (const asker of askers) asker.reject(failure);
     // Nobody waits who could be told: the load as a whole has failed. One that does not read may
     // well be cut off.
-    if (askers.length === 0 && !this.#isFrozen) throw failure;
+    if (askers.length > 0 || this.#isFrozen) return;
+    if (!this.#events.lost) throw failure;
+    this.#events.lost();
   }
 }

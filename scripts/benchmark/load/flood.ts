@@ -1,7 +1,7 @@
 // flood: publishers that send whenever the broker reads, and maybe one subscriber who never does.
 // Path: load/main → [flood] → connection. Touches: what that touches, stdout.
 
-import { FLOODING, type FloodJob } from "../job.ts";
+import { type FloodJob, RUNNING } from "../job.ts";
 import { LoadConnection, Turn } from "./connection.ts";
 import { messageTemplate } from "./packets.ts";
 
@@ -28,5 +28,5 @@ export async function runFlood(job: FloodJob): Promise<void> {
     publisher.onDrain(sendNow);
     sendNow();
   }
-  process.stdout.write(`${FLOODING}\n`);
+  process.stdout.write(`${RUNNING}\n`);
 }

@@ -53,12 +53,8 @@ class LiveLoad {
   }
 
   async warmUp(): Promise<void> {
-    const { pid, warmSeconds } = this.#job;
-    const goalUs = cpuUs(pid) + warmSeconds * WARM_CPU_SHARE * 1e6;
-    const endAtMs = performance.now() + warmSeconds * WARM_TIMES_MAX * 1_000;
     for (const publisher of this.#publishers) publisher.start();
-    await sleep(warmSeconds * 1_000);
-    while (cpuUs(pid) < goalUs && performance.now() < endAtMs) await sleep(20);
+    await becomesWarm(this.#job);
   }
 
   async measure(): Promise<Figures> {
@@ -104,6 +100,17 @@ class LiveLoad {
     this.#latencyMs.add(performance.now() - publisher.sentAtMs(slot));
     publisher.settle(slot);
   }
+}
+
+/** Waits while the broker works, until it is as fast as it gets. */
+export async function becomesWarm({
+  pid,
+  warmSeconds,
+}: Pick<LiveJob, "pid" | "warmSeconds">): Promise<void> {
+  const goalUs = cpuUs(pid) + warmSeconds * WARM_CPU_SHARE * 1e6;
+  const endAtMs = performance.now() + warmSeconds * WARM_TIMES_MAX * 1_000;
+  await sleep(warmSeconds * 1_000);
+  while (cpuUs(pid) < goalUs && performance.now() < endAtMs) await sleep(20);
 }
 
 /** Does it for each, some at once. */

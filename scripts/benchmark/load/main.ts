@@ -3,10 +3,14 @@
 
 import { BenchFailure } from "../failure.ts";
 import type { Figures, Job } from "../job.ts";
+import { runCollect } from "./collect.ts";
 import { runConnections } from "./connections.ts";
 import { runFlood } from "./flood.ts";
+import { runFill, runIntake } from "./intake.ts";
 import { runLive } from "./live.ts";
+import { runPaced } from "./paced.ts";
 import { runPair } from "./pair.ts";
+import { runQueue } from "./queue.ts";
 import { runRetained } from "./retained.ts";
 
 function run(job: Job): Promise<Figures | undefined> {
@@ -21,6 +25,16 @@ function run(job: Job): Promise<Figures | undefined> {
       return runPair(job);
     case "flood":
       return runFlood(job).then(() => undefined);
+    case "intake":
+      return runIntake(job);
+    case "fill":
+      return runFill(job);
+    case "paced":
+      return runPaced(job);
+    case "queue":
+      return runQueue(job);
+    case "collect":
+      return runCollect(job);
   }
 }
 

@@ -11,9 +11,9 @@ const KEEP_ALIVE_SECONDS = 65_535;
 
 export const DISCONNECT = Buffer.from([0xe0, 0]);
 
-/** A CONNECT with a clean session. */
-export function connectPacket(clientId: string): Buffer {
-  const flags = Buffer.from([PROTOCOL_LEVEL, CLEAN_SESSION]);
+/** A CONNECT, with a clean session unless one is to be kept. */
+export function connectPacket(clientId: string, keepsSession = false): Buffer {
+  const flags = Buffer.from([PROTOCOL_LEVEL, keepsSession ? 0 : CLEAN_SESSION]);
   return packet(CONNECT, [text("MQTT"), flags, word(KEEP_ALIVE_SECONDS), text(clientId)]);
 }
 

@@ -16,6 +16,8 @@ export interface PublisherOptions {
   readonly topics: readonly { readonly topic: string; readonly deliveries: number }[];
   /** Ends by itself after that many; undefined: goes on until it is stopped. */
   readonly messagesMax?: number;
+  /** Told of each message that is done, and how long it took. */
+  readonly onDone?: (tookMs: number) => void;
 }
 
 /**
@@ -87,6 +89,7 @@ export class Publisher {
     if (missing < 0) throw new Error(`slot ${slot} was settled once too often`);
     this.#free[this.#freeCount++] = slot;
     this.done += 1;
+    this.#options.onDone?.(performance.now() - this.sentAtMs(slot));
     this.#wake();
   }
 

@@ -3,18 +3,16 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { cpuUs, rssBytes } from "../cost.ts";
-import { BenchFailure } from "../failure.ts";
 import type { Figures, RetainJob } from "../job.ts";
 import { LoadConnection, Turn } from "./connection.ts";
 import { Publisher } from "./publisher.ts";
+import { reaches } from "./reaches.ts";
 
 const PAYLOAD_BYTES = 64;
 const WINDOW = 100;
 const ROUNDS = 5;
 const SUBSCRIBES_MAX = 2_000;
 const SUBSCRIBING_MS_MAX = 2_000;
-/** Without a message for so long, the rest will not come. */
-const STALL_MS = 5_000;
 /** For what a broker does once the messages are stored. */
 const SETTLE_MS = 500;
 
@@ -85,18 +83,4 @@ async function receiveAll({ port, topics }: RetainJob, turn: Turn, round: number
   await reaches(() => received, topics, "retained messages arrived");
   subscriber.close();
   return lastAtMs - startMs;
-}
-
-async function reaches(count: () => number, goal: number, what: string): Promise<void> {
-  let last = count();
-  let lastAtMs = performance.now();
-  while (count() < goal) {
-    await sleep(10);
-    if (count() !== last) {
-      last = count();
-      lastAtMs = performance.now();
-    } else if (performance.now() > lastAtMs + STALL_MS) {
-      throw new BenchFailure(`only ${last} of ${goal} ${what}`);
-    }
-  }
 }
