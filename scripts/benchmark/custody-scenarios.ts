@@ -4,6 +4,7 @@
 import { bridgedOf, runBridged } from "./bridged.ts";
 import { outageOf, runOutage } from "./outage.ts";
 import { isShort, type Scenario } from "./scenario.ts";
+import { runSlowDisk } from "./slow-disk.ts";
 import { runWaiting, UNREACHABLE, waitingOf } from "./waiting.ts";
 
 const PAYLOAD_BYTES = 100;
@@ -31,6 +32,18 @@ export const CUSTODY_SCENARIOS: readonly Scenario[] = [
       { key: "cpuUsPerMessage", words: "CPU µs per message" },
     ],
     run: ({ run, seconds, warmSeconds }) => run({ ...INTAKE, seconds, warmSeconds }),
+  },
+  {
+    name: "custody-slow-disk",
+    about:
+      "the same, with 20 ms more for a sync, as on an SD card; then one publisher at an even pace",
+    brokers: ["sluice"],
+    figures: [
+      { key: "messagesPerSecond", words: "PUBACKs per second", goal: { least: 5_000 } },
+      { key: "cpuUsPerMessage", words: "CPU µs per message" },
+      { key: "pacedP99Ms", words: "p99 ms of the PUBACK, 1,000 per second", goal: { most: 60 } },
+    ],
+    runAt: runSlowDisk,
   },
   {
     name: "drain",

@@ -36,7 +36,7 @@ function tell({ scenario, broker, repeat, figures, failure }: Run): void {
 }
 
 function list(): void {
-  for (const { name, about } of SCENARIOS) print(`${name.padEnd(16)}  ${about}\n`);
+  for (const { name, about } of SCENARIOS) print(`${name.padEnd(17)}  ${about}\n`);
 }
 
 function print(text: string): void {
