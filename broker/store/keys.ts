@@ -44,6 +44,11 @@ export function incomingOf(queueId: number): KeyRange {
   return under(`incoming!${padded(queueId)}!`);
 }
 
+/** The entry's number in its key, without what comes before it. */
+export function entryNumberOf(key: string): number {
+  return Number(key.slice(-NUMBER_DIGITS));
+}
+
 /** Reads the two numbers of an entry's or a packet id's key. */
 export function numbersOfKey(key: string): { queueId: number; number: number } {
   const [, queueId, number] = key.split("!");

@@ -9,6 +9,7 @@ import type { Operation, Write, WritePart } from "./group-commit.ts";
 import {
   entriesOf,
   entryKey,
+  entryNumberOf,
   incomingKey,
   incomingOf,
   type KeyRange,
@@ -22,6 +23,8 @@ import { QueueWindow } from "./queue-window.ts";
 export interface QueueStore {
   get(key: string): Promise<Uint8Array | undefined>;
   entries(range: KeyRange & { limit?: number }): AsyncIterable<[string, Uint8Array]>;
+  /** A piece of the range, at once; empty when nothing is left. */
+  read(range: KeyRange & { limit: number; bytesMax: number }): Promise<[string, Uint8Array][]>;
   clear(range: KeyRange): Promise<void>;
   commit(write: Write): Promise<void>;
   later(write: Write): void;
@@ -66,7 +69,7 @@ export class Queue implements SessionQueue {
   readonly #removed = new Set<number>();
   /** Entries that are to be removed, but how long they are is being looked up. */
   readonly #measuring = new Set<number>();
-  /** For each read of the disk under way, what it must leave out. */
+  /** For each read of the disk under way, what was deleted since it began. */
   readonly #readers = new Set<Set<number>>();
   #removalWaits = false;
   /** Entries whose release is asked for and not yet stored. */
@@ -278,28 +281,35 @@ export class Queue implements SessionQueue {
   /** Gathers what the disk holds from behind `after` up to `to`; false when no more fits. */
   async #readDisk(after: number, to: number, gathered: Gathered): Promise<boolean> {
     // LevelDB reads what there was when the read began, so what goes meanwhile is left out here.
-    const removed = new Set(this.#removed);
-    this.#readers.add(removed);
+    const gone = new Set<number>();
+    this.#readers.add(gone);
     try {
-      return await this.#gather(after, to, gathered, removed);
+      return await this.#gather(after, to, gathered, gone);
     } finally {
-      this.#readers.delete(removed);
+      this.#readers.delete(gone);
     }
   }
 
-  async #gather(after: number, to: number, gathered: Gathered, removed: ReadonlySet<number>) {
-    const range = { gte: entryKey(this.id, after + 1), lt: entryKey(this.id, to + 1) };
-    let isLowest = after + 1 === this.#first;
-    for await (const [key, value] of this.#store.entries(range)) {
-      const { number } = numbersOfKey(key);
-      if (isLowest) this.#first = Math.max(this.#first, number);
-      isLowest = false;
-      if (removed.has(number)) continue;
-      if (!fits(gathered, value.length)) return false;
-      this.#remember(number, value.length);
-      gathered.entries.push(storedAs(key, "entry", () => decodeEntry(number, value)));
+  async #gather(after: number, to: number, gathered: Gathered, gone: ReadonlySet<number>) {
+    const lt = entryKey(this.id, to + 1);
+    for (let at = after; at < to; ) {
+      const isLowest = at + 1 === this.#first;
+      const limit = Math.max(1, gathered.countMax - gathered.entries.length);
+      const gte = entryKey(this.id, at + 1);
+      const piece = await this.#store.read({ gte, lt, limit, bytesMax: gathered.bytesLeft });
+      const [lowest] = piece;
+      const first = lowest ? entryNumberOf(lowest[0]) : to + 1;
+      if (isLowest) this.#first = Math.max(this.#first, first);
+      if (!lowest) break;
+      for (const [key, value] of piece) {
+        at = entryNumberOf(key);
+        if (this.#removed.has(at) || gone.has(at)) continue;
+        if (!fits(gathered, value.length)) return false;
+        this.#remember(at, value.length);
+        const number = at;
+        gathered.entries.push(storedAs(key, "entry", () => decodeEntry(number, value)));
+      }
     }
-    if (isLowest) this.#first = Math.max(this.#first, to + 1);
     return true;
   }
 
@@ -331,7 +341,6 @@ export class Queue implements SessionQueue {
 
   #forget(number: number, bytes: number): void {
     this.#removed.add(number);
-    for (const removed of this.#readers) removed.add(number);
     this.#count -= 1;
     this.#bytes -= bytes;
     this.#sizes.delete(number);
@@ -356,7 +365,10 @@ export class Queue implements SessionQueue {
         return numbers.map((number) => ({ type: "del", key: entryKey(this.id, number) }));
       },
       stored: () => {
-        for (const number of numbers) this.#removed.delete(number);
+        for (const number of numbers) {
+          this.#removed.delete(number);
+          for (const gone of this.#readers) gone.add(number);
+        }
       },
     };
   }
