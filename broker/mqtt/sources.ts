@@ -8,7 +8,7 @@ import { type Form, Publication } from "./publication.ts";
 /** Entries that were taken and are still held, before they are let go. */
 const TAKEN_MAX = 1_024;
 /** What a stored queue hands over at once. */
-const READ_COUNT_MAX = 128;
+const READ_COUNT_MAX = 256;
 const READ_BYTES_MAX = 262_144;
 
 /** One message that waits for its turn or its acknowledgement; numbers grow. */
