@@ -30,7 +30,7 @@ export interface BrokerPlan {
 const ROOT = join(import.meta.dirname, "../..");
 const BUNDLE = join(ROOT, "dist/broker.cjs");
 /** As the unit of systemd has them. */
-const NODE_FLAGS = ["--max-old-space-size=128"];
+const NODE_FLAGS = ["--max-old-space-size=128", "--min-semi-space-size=8"];
 
 export function planOf(name: BrokerName, options: BrokerOptions): BrokerPlan {
   return PLANS[name](options);

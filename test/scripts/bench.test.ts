@@ -7,7 +7,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import fc from "fast-check";
-import { whyMissing } from "../../scripts/benchmark/brokers.ts";
+import { planOf, whyMissing } from "../../scripts/benchmark/brokers.ts";
 import { Arrivals } from "../../scripts/benchmark/load/arrivals.ts";
 import { connectPacket, messageTemplate, pubacks } from "../../scripts/benchmark/load/packets.ts";
 import { PacketScanner } from "../../scripts/benchmark/load/scanner.ts";
@@ -127,6 +127,13 @@ test("the promises are measured: a row each, and nothing is lost in an outage", 
   assert.deepEqual(left, []);
   assert.deepEqual(processesWith(folder.path), []);
   await folder.remove();
+});
+
+test("Sluice is measured as its unit runs it", () => {
+  const { args } = planOf("sluice", { folder: "/nowhere", port: 1, setup: {} });
+  const flags = args.slice(0, args.indexOf(join(ROOT, "dist/broker.cjs"))).join(" ");
+  const unit = readFileSync(join(ROOT, "systemd/sluice-broker.service"), "utf8");
+  assert.match(unit, new RegExp(`^ExecStart=\\S+/node ${flags} \\S+broker.cjs`, "m"));
 });
 
 test("what was lost is what never came, however often the rest did", () => {
