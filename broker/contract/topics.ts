@@ -67,6 +67,8 @@ function utf8Bytes(text: string): number {
 /** Does `filter` select `topic`? Wildcards at the front do not select `$…` [MQTT-4.7.2-1]. */
 export function filterMatches(filter: string, topic: string): boolean {
   if (topic.startsWith("$") && /^[+#]/.test(filter)) return false;
+  // The rule that most gateways have, asked for each message.
+  if (filter === "#") return true;
   const filterLevels = filter.split("/");
   const topicLevels = topic.split("/");
   for (const [index, level] of filterLevels.entries()) {
