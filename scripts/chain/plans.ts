@@ -43,6 +43,9 @@ export interface PlanOptions {
 /** The Node that the lockfile pins; the machine's own may be any other. */
 export const NODE = join(ROOT, "scripts/node");
 
+/** As much room for new objects as systemd's unit gives the broker. */
+const NEW_OBJECTS = "--min-semi-space-size=8";
+
 /** What is run, and its arguments, for one of Sluice's programs. */
 export function programOf(
   program: "bundles" | "sources",
@@ -107,7 +110,12 @@ function cloud({ folder, ports, program }: PlanOptions, number: 1 | 2): ReturnTy
   const status = ports[`cloud${number}Status`];
   return {
     command: NODE,
-    args: [programOf(program, "broker"), "--config", folder.settingsOf(`cloud-${number}.toml`)],
+    args: [
+      NEW_OBJECTS,
+      programOf(program, "broker"),
+      "--config",
+      folder.settingsOf(`cloud-${number}.toml`),
+    ],
     address: `127.0.0.1:${ports[`cloud${number}`]} (behind HAProxy), status http://127.0.0.1:${status}/`,
     isReady: () => answersOk(status, "/readyz"),
   };
@@ -131,7 +139,7 @@ function gateway({ folder, ports, program }: PlanOptions, number: number): Retur
   const settings = folder.settingsOf(`${gatewayPartName(number)}.toml`);
   return {
     command: NODE,
-    args: [programOf(program, "broker"), "--config", settings],
+    args: [NEW_OBJECTS, programOf(program, "broker"), "--config", settings],
     address: `MQTT 127.0.0.1:${mqtt}, status http://127.0.0.1:${status}/`,
     isReady: () => answersOk(status, "/readyz"),
   };
