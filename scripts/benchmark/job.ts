@@ -90,7 +90,7 @@ export interface QueueJob extends Target {
   readonly payloadBytes: number;
 }
 
-/** Subscribes, says RUNNING, and takes the messages of a paced job or of a fill job. */
+/** Subscribes with a session that is kept, says RUNNING, and takes the messages of a paced job or of a fill job. */
 export interface CollectJob {
   readonly kind: "collect";
   readonly port: number;
