@@ -60,7 +60,7 @@ export async function writeSettings(options: SettingsOptions): Promise<Passwords
     await writeToml(folder.settingsOf(`cloud-${number}.toml`), cloud);
   }
   await writeSecret(folder.settingsOf("landing.acl"), landingUsers(passwords));
-  await writeSecret(folder.settingsOf("landing.conf"), landingRedis(options));
+  await writeSecret(folder.settingsOf("landing.conf"), landingRedis(options, passwords));
   if (options.landingReplica) {
     const replica = landingReplica(options, passwords);
     await writeSecret(folder.settingsOf("landing-replica.conf"), replica);
@@ -186,17 +186,21 @@ function landingUsers({ gateways, cloud, health }: Passwords): string {
   ].join("\n");
 }
 
-function landingRedis(options: SettingsOptions): string {
-  const users = options.folder.settingsOf("landing.acl");
-  return `${redis(options, "landing", options.ports.landing)}aclfile "${users}"\n`;
+function landingRedis(options: SettingsOptions, passwords: Passwords): string {
+  return landing(options, passwords, "landing", options.ports.landing);
 }
 
-function landingReplica(options: SettingsOptions, { cloud }: Passwords): string {
+function landingReplica(options: SettingsOptions, passwords: Passwords): string {
+  const { landing: master, landingReplica } = options.ports;
+  const own = landing(options, passwords, "landing-replica", landingReplica);
+  return `${own}replicaof 127.0.0.1 ${master}\n`;
+}
+
+/** Each of two can become the other's copy, and then logs in as the cloud does. */
+function landing(options: SettingsOptions, { cloud }: Passwords, part: string, port: number) {
   const users = options.folder.settingsOf("landing.acl");
-  const { landing, landingReplica: port } = options.ports;
-  const login = `masteruser cloud\nmasterauth ${cloud}\n`;
-  const own = `aclfile "${users}"\n${login}replicaof 127.0.0.1 ${landing}\n`;
-  return `${redis(options, "landing-replica", port)}${own}`;
+  const login = options.landingReplica ? `masteruser cloud\nmasterauth ${cloud}\n` : "";
+  return `${redis(options, part, port)}aclfile "${users}"\n${login}`;
 }
 
 function clusterRedis(options: SettingsOptions, { cluster }: Passwords): string {

@@ -11,7 +11,7 @@ import { type TestContext, test } from "node:test";
 import { ClassicLevel } from "classic-level";
 import { NODE } from "../../scripts/chain/plans.ts";
 import { DiskShim } from "../../scripts/disk-shim/disk-shim.ts";
-import { Random } from "../../scripts/torture/random.ts";
+import { Random } from "../../scripts/ordeal/random.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
 /** Runs each line that it is told as the body of an async function, and answers with what came. */

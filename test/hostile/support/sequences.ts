@@ -1,7 +1,7 @@
 // sequences: what hostile clients send: bytes, how they are cut, how the connection ends.
 // Path: sequences.test → [sequences] → assault. Touches: nothing.
 
-import { Random } from "../../../scripts/torture/random.ts";
+import { Random } from "../../../scripts/ordeal/random.ts";
 import {
   ackPacket,
   type ConnectOptions,

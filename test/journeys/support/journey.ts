@@ -6,11 +6,10 @@ import { readFileSync } from "node:fs";
 import type { TestContext } from "node:test";
 import { Redis } from "ioredis";
 import { connect, type IClientOptions, type IPublishPacket, type MqttClient } from "mqtt";
-import { decodeFrame, type Sequenced } from "#contract/frame";
-import { landingKeys } from "#contract/landing";
 import { Chain, type ChainOptions } from "../../../scripts/chain/chain.ts";
 import { GATEWAY } from "../../../scripts/chain/folder.ts";
 import { freePorts } from "../../../scripts/chain/ports.ts";
+import { type Landed, landedIn } from "../../../scripts/ordeal/landed.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
 
 /** A chain on free ports, from the sources, that ends with the test. */
@@ -114,12 +113,6 @@ export function assertOnce(records: readonly Landed[]): void {
   }
 }
 
-/** A record of the landing's stream, and the frame's lane and epoch. */
-export interface Landed extends Sequenced {
-  readonly lane: string;
-  readonly epoch: string;
-}
-
 async function landedRecords(chain: Chain): Promise<Landed[]> {
   const redis = new Redis({ ...chain.redis("landing"), maxRetriesPerRequest: null });
   try {
@@ -127,16 +120,4 @@ async function landedRecords(chain: Chain): Promise<Landed[]> {
   } finally {
     redis.disconnect();
   }
-}
-
-/** All that the landing holds of a gateway, in its order. */
-export async function landedIn(redis: Redis, gateway: string): Promise<Landed[]> {
-  const entries = await redis.xrangeBuffer(landingKeys(gateway).up, "-", "+");
-  return entries.flatMap(([, fields]) => {
-    const field = (name: string) =>
-      fields[fields.findIndex((it, index) => index % 2 === 0 && it.toString() === name) + 1];
-    const frame = decodeFrame(field("frame") ?? Buffer.alloc(0));
-    const [lane, epoch] = [String(field("lane")), String(field("epoch"))];
-    return frame.map((sequenced) => ({ ...sequenced, lane, epoch }));
-  });
 }

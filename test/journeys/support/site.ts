@@ -6,11 +6,12 @@ import { join } from "node:path";
 import type { TestContext } from "node:test";
 import type { MqttClient } from "mqtt";
 import { DiskShim } from "../../../scripts/disk-shim/disk-shim.ts";
-import { Device } from "../../../scripts/torture/device.ts";
+import { Device } from "../../../scripts/ordeal/device.ts";
+import { landedIn } from "../../../scripts/ordeal/landed.ts";
 import type { RedisServer } from "../../support/redis-server.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { freePlace, type Gateway, type Place, startGateway } from "./gateway.ts";
-import { assertOnce, connectTo, landedIn, type Received } from "./journey.ts";
+import { assertOnce, connectTo, type Received } from "./journey.ts";
 
 const READY_MS_MAX = 20_000;
 export const ARRIVE_MS_MAX = 60_000;

@@ -30,7 +30,7 @@ export interface Publish {
   readonly version: Version;
   readonly topic: string;
   readonly payload: string;
-  readonly qos: 1 | 2;
+  readonly qos: 0 | 1 | 2;
   readonly retain: boolean;
   readonly isAgain: boolean;
   readonly packetId: number;
@@ -40,7 +40,8 @@ export function publishPacket(publish: Publish): Buffer {
   const { version, topic, payload, qos, packetId } = publish;
   const first = 0x30 | (publish.isAgain ? 8 : 0) | (qos << 1) | (publish.retain ? 1 : 0);
   const properties = version === 5 ? [0] : [];
-  const head = [...prefixed(topic), packetId >> 8, packetId & 0xff, ...properties];
+  const id = qos > 0 ? [packetId >> 8, packetId & 0xff] : [];
+  const head = [...prefixed(topic), ...id, ...properties];
   return packet(first, [...head, ...Buffer.from(payload)]);
 }
 

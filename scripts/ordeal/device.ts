@@ -1,5 +1,5 @@
 // device: an MQTT client that publishes 1, 2, 3 … on one topic, and knows what was acknowledged.
-// Path: torture, journeys → [device] → gateway. Touches: one TCP connection, again and again.
+// Path: world, journeys → [device] → gateway. Touches: one TCP connection, again and again.
 //
 // Its session is kept. Cut off, it comes back and sends again, in order and before anything new,
 // what has not come to its end (MQTT 5.0 §4.4), as a client must whose owner trusts acknowledgements.
@@ -20,7 +20,8 @@ export interface DeviceOptions {
   readonly port: number;
   readonly clientId: string;
   readonly topic: string;
-  readonly qos: 1 | 2;
+  /** What is sent at QoS 0 has come to its end with that. */
+  readonly qos: 0 | 1 | 2;
   readonly version: Version;
   readonly retain?: boolean;
   /** How many messages it has under way at most. */
@@ -42,7 +43,7 @@ const PACKET_IDS = 65_535;
 
 export class Device {
   readonly topic: string;
-  readonly qos: 1 | 2;
+  readonly qos: 0 | 1 | 2;
   readonly #options: DeviceOptions;
   readonly #acknowledged = new Set<number>();
   readonly #refused = new Set<number>();
@@ -170,7 +171,7 @@ export class Device {
       const isFull = this.#underWay.size >= windowMax;
       if (!this.#socket || !this.#isReady || this.#isPaused || isFull) return;
       this.#sent += 1;
-      this.#underWay.set(this.#sent, "answer");
+      if (this.qos > 0) this.#underWay.set(this.#sent, "answer");
       this.#send(this.#socket, this.#sent, false);
     }
   }
