@@ -42,6 +42,11 @@ export class Listener {
     return this.#sessionsLost;
   }
 
+  /** How many messages it was given. */
+  get received(): number {
+    return [...this.arrivals.values()].reduce((sum, { count }) => sum + count, 0);
+  }
+
   /** Connects, and comes back by itself; resolves when it is subscribed for the first time. */
   async come(): Promise<void> {
     const { url, version, clientId, ca } = this.#options;

@@ -25,6 +25,8 @@ export interface TortureOptions {
 
 const SETTLE_MS_MAX = 120_000;
 const DRAIN_MS_MAX = 240_000;
+/** Longer than anybody waits between two tries: who hears nothing for so long gets nothing more. */
+const SILENCE_MS_MAX = 45_000;
 /** The landing keeps what it has until all of it was looked at. */
 const KEPT_SECONDS_MORE = 3_600;
 
@@ -66,7 +68,7 @@ async function settle(world: World, say: (line: string) => void): Promise<string
       SETTLE_MS_MAX,
     ],
     ["outboxes", () => areDrained(world.stations), DRAIN_MS_MAX],
-    ["listeners", async () => evidenceOf(world, []).every(isHeard), DRAIN_MS_MAX],
+    ["listeners", isHeardOrSilent(world), DRAIN_MS_MAX],
   ];
   const late: string[] = [];
   for (const [what, isDone, msMax] of steps) {
@@ -86,6 +88,18 @@ async function areDrained(stations: readonly Station[]): Promise<boolean> {
     if (!outbox || outbox.some(({ waitingMessages }) => waitingMessages > 0)) return false;
   }
   return true;
+}
+
+/** Has everybody what is theirs, or will not get it? Which of the two is for the findings to say. */
+function isHeardOrSilent(world: World): () => Promise<boolean> {
+  let [count, sinceMs] = [-1, 0];
+  return async () => {
+    const listeners = [...world.stations.map(({ session }) => session), ...world.consumers];
+    const now = listeners.reduce((sum, { received }) => sum + received, 0);
+    if (now !== count) [count, sinceMs] = [now, performance.now()];
+    const isSilent = performance.now() - sinceMs > SILENCE_MS_MAX;
+    return isSilent || evidenceOf(world, []).every(isHeard);
+  };
 }
 
 function isHeard(evidence: Evidence): boolean {

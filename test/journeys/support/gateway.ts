@@ -34,12 +34,16 @@ export interface Gateway {
   metrics(): Promise<string>;
 }
 
-/** Starts it with `more` laid over the settings; it ends with the test. */
+/**
+ * Starts it with `more` laid over the settings; it ends with the test. `within` is a command that
+ * becomes the one behind it, such as env(1).
+ */
 export function startGateway(
   t: TestContext,
   { folder, mqttPort, statusPort }: Place,
   more: Record<string, unknown> = {},
   env: Record<string, string> = {},
+  within: readonly string[] = [],
 ): Gateway {
   const file = join(folder, "sluice.toml");
   const settings = {
@@ -51,7 +55,9 @@ export function startGateway(
     ...more,
   };
   writeFileSync(file, stringify(settings));
-  const child = spawn(NODE, [programOf("sources", "broker"), "--config", file], {
+  const broker = [NODE, programOf("sources", "broker"), "--config", file];
+  const [command = NODE, ...args] = [...within, ...broker];
+  const child = spawn(command, args, {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, ...env },
   });

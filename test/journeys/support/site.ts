@@ -25,6 +25,9 @@ const DEVICES = [
   { topic: "state/2", qos: 2, version: 4, retain: true },
 ] as const;
 
+/** The command, for a data folder, within which a gateway runs (see startGateway). */
+export type Within = (data: string) => readonly string[];
+
 /** A gateway whose disk can be cut off, its devices, and a session that is kept there. */
 export class Site {
   readonly shim: DiskShim;
@@ -34,18 +37,25 @@ export class Site {
   readonly #t: TestContext;
   readonly #place: Place;
   readonly #more: Record<string, unknown>;
+  readonly #within: readonly string[];
   #gateway: Gateway | undefined;
   #kept: MqttClient | undefined;
 
-  private constructor(t: TestContext, place: Place, more: Record<string, unknown>) {
+  private constructor(t: TestContext, place: Place, more: Record<string, unknown>, within: Within) {
     this.#t = t;
     this.#place = place;
     this.#more = more;
     this.shim = new DiskShim(join(place.folder, "data"), join(place.folder, "disk"));
+    this.#within = within(this.shim.folder);
   }
 
-  static async open(t: TestContext, more: Record<string, unknown>): Promise<Site> {
-    const site = new Site(t, await freePlace(t), more);
+  /** With `more` laid over the gateway's settings. */
+  static async open(
+    t: TestContext,
+    more: Record<string, unknown>,
+    within: Within = () => [],
+  ): Promise<Site> {
+    const site = new Site(t, await freePlace(t), more, within);
     await site.start();
     await site.attend();
     await site.#kept?.subscribeAsync("#", { qos: 1 });
@@ -76,7 +86,9 @@ export class Site {
   }
 
   async start(): Promise<void> {
-    this.#gateway = startGateway(this.#t, this.#place, this.#more, this.shim.env);
+    this.#gateway = startGateway(
+      ...[this.#t, this.#place, this.#more, this.shim.env, this.#within],
+    );
     const gateway = this.#gateway;
     const isReady = () => {
       assert.equal(gateway.child.exitCode, null, gateway.output());
