@@ -140,6 +140,20 @@ test("fetches the modules once, is silent from then on, and fetches anew with an
   assert.deepEqual(machine.setup("gateway"), { status: 0, output: "", called: "" });
 });
 
+test("leaves modules alone that a link leads to: others use them", async (t) => {
+  const machine = await Machine.with(t, "npm");
+  const shared = join(machine.folder, "shared");
+  mkdirSync(shared);
+  writeFileSync(join(shared, "module"), "");
+  symlinkSync(shared, join(machine.folder, "node_modules"));
+  machine.add("npm", NPM_CI);
+  const { status, output, called } = machine.setup("gateway");
+  assert.notEqual(status, 0);
+  assert.match(output, /node_modules is a link/);
+  assert.doesNotMatch(called, /npm ci/);
+  assert.ok(existsSync(join(shared, "module")));
+});
+
 test("fails, with npm's own words, when the lockfile is not that of package.json", async (t) => {
   const machine = await Machine.with(t);
   machine.add("npm", 'echo "npm error Missing: mqtt@5.0.0 from lock file" >&2; exit 1');
