@@ -89,7 +89,10 @@ export class World {
       gatewaySettings: { uplink: { probe_seconds: PROBE_SECONDS } },
       cloudSettings: {
         landing: { url: `redis://cloud@127.0.0.1:${landingPorts.door}` },
-        ingest: { tail_seconds_max: options.keptSeconds },
+        ingest: {
+          tail_seconds_max: options.keptSeconds,
+          gateway_bytes_max: Math.floor(LANDING_BYTES_MAX / 2 / gateways),
+        },
       },
       environment: Object.fromEntries([...shims].map(([part, { env }]) => [part, env])),
     });
