@@ -15,7 +15,7 @@ import type { Service } from "#runtime/process";
 import type { RedisSettings, Settings } from "#runtime/settings-schema";
 import { VERSION } from "#runtime/version";
 import { Cluster } from "./cluster/cluster.ts";
-import { Ingest } from "./ingest/ingest.ts";
+import { Ingest, type IngestOptions } from "./ingest/ingest.ts";
 import { Mqtt } from "./mqtt/mqtt.ts";
 import { queueLimits } from "./queue-limits.ts";
 import { startStatus } from "./status/status.ts";
@@ -46,7 +46,7 @@ export async function startCloud(settings: Settings, log: Log): Promise<Service>
     landing,
     cluster: clusterSettings,
     settings: settings.ingest,
-    publisher: () => publisherOf(mqtt),
+    ...outletOf(() => mqtt),
     log,
     metrics,
   });
@@ -104,10 +104,11 @@ export async function startCloud(settings: Settings, log: Log): Promise<Service>
   };
 }
 
-/** Ingest runs once there is a broker. */
-function publisherOf(mqtt: Mqtt | undefined): ReturnType<Mqtt["publisher"]> {
-  assert(mqtt, "ingest runs before there is a broker");
-  return mqtt.publisher();
+/** How ingest hands on to the broker, which is there when it runs. */
+function outletOf(mqtt: () => Mqtt | undefined): Pick<IngestOptions, "publisher" | "hold"> {
+  const publisher = () =>
+    mqtt()?.publisher() ?? assert.fail("ingest runs before there is a broker");
+  return { publisher, hold: () => mqtt()?.hold() };
 }
 
 function reasonsOf(cluster: Cluster, ingest: Ingest): string[] {

@@ -42,6 +42,8 @@ export interface IngestOptions {
   readonly settings: Settings["ingest"];
   /** A new publisher into the cluster, see Stream. */
   readonly publisher: () => Publish;
+  /** A moment for clients that cannot keep up; undefined: none needs it. */
+  readonly hold: () => Promise<void> | undefined;
   readonly log: Log;
   readonly metrics: Metrics;
 }
@@ -297,6 +299,7 @@ export class Ingest {
       gateway,
       checkpoint,
       publisher: this.#options.publisher,
+      hold: this.#options.hold,
       isOurs,
       save: async (reached) => {
         // The cluster Redis went away meanwhile, and may have forgotten what was delivered.

@@ -22,8 +22,9 @@ import { isOlderId, type LandingEntry } from "./landing.ts";
 const TRIES_MAX = 3;
 const RETRY_MS_LEAST = 100;
 const RETRY_MS_MOST = 1_000;
-/** A batch is full once so many records are under way in it, and handed on before the next one. */
-const BATCH_RECORDS_MAX = 4_096;
+/** A batch is full once so much is under way in it, and handed on before the next one. */
+const BATCH_RECORDS_MAX = 1_024;
+const BATCH_BYTES_MAX = 512 * 1024;
 /** Lanes of one gateway: each is a field of its checkpoint, and labels of metrics. */
 const LANES_MAX = 64;
 /** Places of dead letters that are known again, should the stream be read from its beginning. */
@@ -38,6 +39,8 @@ export interface StreamOptions {
   readonly checkpoint: Checkpoint;
   /** A new publisher: its messages keep their order, and behind one that fails none is handed on. */
   readonly publisher: () => Publish;
+  /** Resolves when clients have had a moment to keep up; undefined: none needs it. */
+  readonly hold: () => Promise<void> | undefined;
   /** Is the gateway this node's to hand on, as far as it knows without asking? */
   readonly isOurs: () => boolean;
   /** Saves how far it came; false when another node owns this gateway now. */
@@ -155,6 +158,7 @@ export class Stream {
    */
   async take(entries: readonly LandingEntry[]): Promise<Taken> {
     for (let at = 0; at < entries.length; ) {
+      await this.#options.hold();
       // A node that was frozen has lost its lease without hearing of it.
       if (!this.#options.isOurs()) return "gone";
       const batch = this.#begin(entries.slice(at));
@@ -173,9 +177,11 @@ export class Stream {
       entryCount: 0,
       stop: undefined,
     };
+    let bytes = 0;
     for (const entry of entries) {
-      if (batch.steps.length >= BATCH_RECORDS_MAX) break;
+      if (batch.steps.length >= BATCH_RECORDS_MAX || bytes >= BATCH_BYTES_MAX) break;
       batch.entryCount += 1;
+      bytes += entry.frame.length;
       batch.stop = this.#walk(entry, batch);
       if (batch.stop) break;
     }

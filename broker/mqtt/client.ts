@@ -68,6 +68,8 @@ export interface Host {
   unwell(): string | undefined;
   readonly admission: Admission;
   publish(message: Message, order: Order, incoming: Taking["incoming"]): Promise<void> | undefined;
+  /** A client is on its way to be ended for reading too slowly. */
+  crowded(): void;
   /** The stored queue of a session that is kept. */
   queueOf(session: Session): SessionQueue;
   ended(client: Client, why: string): void;
@@ -359,6 +361,7 @@ export class Client implements Wire, Attached, Publisher, ConnectionListener {
         sentUpTo: session.sentUpTo,
         subscriber: session,
         count: counts.outgoing,
+        crowded: () => this.#host.crowded(),
       }),
     };
     this.#write(encodeWelcome(packet, session, isPresent, limits));

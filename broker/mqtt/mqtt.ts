@@ -17,6 +17,7 @@ import { Admission } from "./admission.ts";
 import { Brokers } from "./brokers.ts";
 import { Client, type Host } from "./client.ts";
 import { type Counters, countersOf } from "./counters.ts";
+import { Crowding } from "./crowding.ts";
 import { type Listeners, openListeners } from "./listeners.ts";
 import { FlushTurn } from "./output.ts";
 import type { Entrance, Peer } from "./reception.ts";
@@ -65,6 +66,13 @@ export class Mqtt {
   readonly #routing: Routing;
   readonly #sessions: Sessions;
   readonly #retained = new Retained();
+  readonly #crowding = new Crowding({
+    tell: () => {
+      // A moment without it harms nobody who was not lost anyway.
+      Promise.resolve(this.#routing.notify({ kind: "crowded" })).catch(() => {});
+    },
+    nowMs: () => performance.now(),
+  });
   readonly #gathering: Gathering;
   readonly #admission: Admission;
   readonly #clients = new Set<Client>();
@@ -101,7 +109,10 @@ export class Mqtt {
       subscriptions,
       custody,
       retain: (message) => this.#retained.set(message),
-      noticed: (notice, from) => this.#sessions.noticed(notice, from),
+      noticed: (notice, from) => {
+        if (notice.kind === "crowded") this.#crowding.heard();
+        else this.#sessions.noticed(notice, from);
+      },
       heard: (from) => {
         if (brokers.heard(from)) this.#sessions.announceShared();
       },
@@ -169,6 +180,11 @@ export class Mqtt {
   publisher(): (message: Message) => Promise<void> | undefined {
     const order: Order = { last: undefined, endsAtFault: true };
     return (message) => this.#routing.publish(message, order);
+  }
+
+  /** A moment for clients that cannot keep up, before more is handed on in bulk; undefined: none. */
+  hold(): Promise<void> | undefined {
+    return this.#crowding.hold();
   }
 
   /** Publishes what `read` says on $SYS/broker/…, for as long as the broker runs. */
@@ -257,6 +273,7 @@ export class Mqtt {
       admission: this.#admission,
       publish: (message, order, incoming) =>
         this.#admission.retaining(message, () => this.#routing.publish(message, order, incoming)),
+      crowded: () => this.#crowding.felt(),
       queueOf: ({ clientId }) => store.queue(clientId),
       ended: (client, why) => {
         this.#clients.delete(client);

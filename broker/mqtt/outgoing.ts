@@ -31,6 +31,9 @@ export interface Wire {
   end(reasonCode: number, why: string): void;
 }
 
+/** Crowded begins at this part of what may wait: the bus holds as much again by then. */
+const CROWDED_SHARE = 4;
+
 export interface OutgoingOptions {
   readonly wire: Wire;
   readonly limits: Settings["limits"];
@@ -40,6 +43,8 @@ export interface OutgoingOptions {
   readonly sentUpTo: number;
   readonly subscriber: { mayReceive(topic: string): boolean };
   readonly count: OutgoingCounts;
+  /** So much waits for the client that it is on its way to be ended. */
+  readonly crowded: () => void;
 }
 
 export interface OutgoingCounts {
@@ -121,6 +126,10 @@ export class Outgoing {
     source.push(publication, form, shared);
     if (isFull) this.#wire.end(REASON.quotaExceeded, "it reads more slowly than messages arrive");
     else this.pump();
+    const { count, bytes } = source;
+    const isCrowded =
+      count * CROWDED_SHARE > delivery_messages_max || bytes * CROWDED_SHARE > delivery_bytes_max;
+    if (isCrowded) this.#options.crowded();
   }
 
   /** Its stored queue holds more. */

@@ -37,7 +37,9 @@ export type Notice =
   | { readonly kind: "lost"; readonly clientId: string; readonly broker: string }
   /** Whoever said it has heard, when it hears this, all that was said before. */
   | { readonly kind: "echo"; readonly token: string }
-  | { readonly kind: "born" };
+  | { readonly kind: "born" }
+  /** A client cannot keep up, see Crowding. */
+  | { readonly kind: "crowded" };
 
 /** A message on the bus: for whom it is in custody, and who of each shared subscription gets it. */
 interface Envelope {

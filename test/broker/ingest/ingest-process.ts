@@ -21,6 +21,7 @@ const ingest = new Ingest({
       writeSync(1, `${new TextDecoder().decode(message.payload)}\n`);
     return undefined;
   },
+  hold: () => undefined,
   log,
   metrics: new Metrics(),
 });

@@ -63,6 +63,7 @@ function startIngest(
         return before;
       };
     },
+    hold: () => undefined,
     log,
     metrics,
   });

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
 import { SluiceError } from "#contract/errors";
 import { encodeFrame } from "#contract/frame";
 import { encodeGap, encodeMessage, type Message } from "#contract/message";
@@ -43,6 +44,7 @@ function openStream(checkpoint: Partial<Checkpoint> = {}, isSaved = () => true, 
   /** A test may have a message refused, and the lease lost. */
   const fails = { of: (_text: string): unknown => undefined };
   const lease = { isOurs: true };
+  const held: { promise: Promise<void> | undefined } = { promise: undefined };
   const publish = async (message: Message) => {
     const text = new TextDecoder().decode(message.payload);
     const fault = fails.of(text);
@@ -61,6 +63,7 @@ function openStream(checkpoint: Partial<Checkpoint> = {}, isSaved = () => true, 
         return before;
       };
     },
+    hold: () => held.promise,
     isOurs: () => lease.isOurs,
     save: async ({ cursor, lanes }) => {
       const positions = [...lanes].map(([lane, { epoch, seq }]) => ` ${lane} ${epoch}:${seq}`);
@@ -84,7 +87,7 @@ function openStream(checkpoint: Partial<Checkpoint> = {}, isSaved = () => true, 
   };
   const reasons = () => letters.map(({ reason }) => reason);
   const parts = { stream, take, takeAgain, delivered, messages, saved, letters, reasons };
-  return { ...parts, metrics, now, fails, lease };
+  return { ...parts, metrics, now, fails, lease, held };
 }
 
 const at = (seq: number, epoch = EPOCH) => new Map([["default", { epoch, seq }]]);
@@ -232,15 +235,29 @@ test("hands nothing on once its lease may be over", async () => {
 });
 
 test("asks for its lease before each batch of many entries", async () => {
-  const { take, lease, delivered } = openStream();
+  const { take, lease, fails, delivered } = openStream();
   const records = Array.from({ length: 256 }, () => record("m"));
   const entries = Array.from({ length: 32 }, (_, index) =>
     entry(`${index + 1}-0`, index * 256 + 1, records),
   );
-  const taking = take(...entries);
-  lease.isOurs = false;
-  assert.equal(await taking, "gone");
-  assert.equal(delivered.length, 4_096, "half of them were on their way");
+  fails.of = () => {
+    lease.isOurs = false;
+    return undefined;
+  };
+  assert.equal(await take(...entries), "gone");
+  assert.equal(delivered.length, 1_024, "the first batch was on its way");
+});
+
+test("waits for clients that cannot keep up before it hands on a batch", async () => {
+  const { take, held, delivered } = openStream();
+  const moment = Promise.withResolvers<void>();
+  held.promise = moment.promise;
+  const taking = take(entry("5-0", 1, [record("a")]));
+  await turn();
+  assert.deepEqual(delivered, []);
+  moment.resolve();
+  assert.equal(await taking, "taken");
+  assert.deepEqual(delivered, ["from/gw-001/t a"]);
 });
 
 test("refuses more lanes than a checkpoint shall hold", async () => {

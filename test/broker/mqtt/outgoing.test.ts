@@ -304,6 +304,20 @@ test("QoS 1 in memory for a client that does not read ends its connection when a
   }
 });
 
+test("a client is told of as crowded when a quarter of what may wait for it does", () => {
+  for (const [limits, text] of [
+    [{ delivery_messages_max: 12 }, ""],
+    [{ delivery_bytes_max: 12_000 }, "x".repeat(998)],
+  ] as const) {
+    const receiver = new Receiver({ limits });
+    receiver.block(true);
+    for (const number of numbers(3)) offer(receiver, `${number}${text}`);
+    assert.equal(receiver.crowded, 0);
+    offer(receiver, `4${text}`);
+    assert.equal(receiver.crowded, 1);
+  }
+});
+
 test("what a member of a shared subscription has not acknowledged goes to others, but QoS 2 begun", () => {
   const receiver = new Receiver({ receiveMaximum: 3 });
   const take = (text: string, qos: 1 | 2, shared?: string) =>

@@ -71,6 +71,7 @@ export class Receiver {
   readonly packets: Packet[] = [];
   readonly pubrels: { packetId: number; reasonCode: number }[] = [];
   readonly dropped: string[] = [];
+  crowded = 0;
   readonly ended: { reasonCode: number; why: string }[] = [];
   /** What its connection had not been rid of when the broker ended it. */
   left: readonly Entry[] = [];
@@ -197,6 +198,9 @@ export class Receiver {
       queue,
       sentUpTo,
       subscriber: { mayReceive },
+      crowded: () => {
+        this.crowded += 1;
+      },
       count: {
         delivered: {
           add: (by = 1) => {
