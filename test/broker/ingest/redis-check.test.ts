@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { Redis } from "ioredis";
 import { checkRedis, faultsOf } from "../../../broker/ingest/redis-check.ts";
 import { startRedis } from "../../support/redis-server.ts";
+import { waitFor } from "../../support/wait-for.ts";
 
 test("finds nothing wrong with a Redis that keeps what it has acknowledged", async (t) => {
   const { client } = await startRedis(t, "--appendfsync", "always");
@@ -36,6 +37,11 @@ test("names a policy that evicts, and a Redis that keeps nothing, each with its 
     await client.config("SET", name, value);
   }
   assert.deepEqual(await checkRedis("landing Redis", client), []);
+  // It writes its new file in the background, where the test's folder is about to go.
+  await waitFor("the new file", async () => {
+    const info = await client.info("persistence");
+    return /aof_rewrite_in_progress:0/.test(info) && /aof_rewrite_scheduled:0/.test(info);
+  });
 });
 
 test("says nothing where its user may not ask", async (t) => {
