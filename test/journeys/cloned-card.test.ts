@@ -28,6 +28,8 @@ interface Box {
   readonly name: string;
   readonly client: MqttClient;
   uplink(): Promise<UplinkStatus | undefined>;
+  /** Messages that wait for the cloud. */
+  waiting(): Promise<number>;
   /** Everything that its PUBACKs promised. */
   readonly acknowledged: string[];
 }
@@ -60,8 +62,11 @@ for (const order of ["original", "copy"] as const) {
     await waitFor("the first to be online", async () => (await first.uplink())?.state === "online");
     await say(first, EACH);
     await waitFor("what the first said", () => holds(all, first), ARRIVE_MS_MAX);
+    // The other one has as many numbers as the cloud has by then, for other messages.
+    await chain.networkOff();
     const other = await (order === "original" ? startCopy() : startOriginal());
-
+    await say(other, 2 * EACH);
+    await chain.networkOn();
     await Promise.all([say(first, EACH), say(other, EACH)]);
     const boxes = [first, other];
     const states = () => Promise.all(boxes.map(async (it) => (await it.uplink())?.state));
@@ -80,6 +85,9 @@ for (const order of ["original", "copy"] as const) {
       await states(),
       boxes.map((it) => (it === going ? "online" : "fenced")),
     );
+    const arrived = new Set(all.map(({ payload }) => payload));
+    const missing = fenced.acknowledged.filter((payload) => !arrived.has(payload));
+    assert.ok((await fenced.waiting()) >= missing.length, "what the other could not hand on waits");
     await assertLandedOnce(chain);
     t.diagnostic(`${going.name} goes on, ${fenced.name} is fenced off`);
   });
@@ -87,16 +95,25 @@ for (const order of ["original", "copy"] as const) {
 
 async function original(t: TestContext, chain: Chain, name: string): Promise<Box> {
   const address = `http://127.0.0.1:${chain.ports.gatewayStatus}/status.json`;
-  const uplink = async () => ((await (await fetch(address)).json()) as StatusDocument).uplink;
-  return { name, client: await connectGateway(t, chain), uplink, acknowledged: [] };
+  const status = async () => (await (await fetch(address)).json()) as StatusDocument;
+  return boxOf(name, await connectGateway(t, chain), status);
 }
 
 async function copied(t: TestContext, gateway: Gateway, port: number): Promise<Box> {
   await waitFor("the copy", gateway.status, 15_000);
   const client = await connectAsync(`mqtt://127.0.0.1:${port}`, { protocolVersion: 4 });
   t.after(() => client.endAsync(true));
-  const uplink = async () => (await gateway.status())?.uplink;
-  return { name: "copy", client, uplink, acknowledged: [] };
+  return boxOf("copy", client, gateway.status);
+}
+
+function boxOf(name: string, client: MqttClient, status: Gateway["status"]): Box {
+  return {
+    name,
+    client,
+    uplink: async () => (await status())?.uplink,
+    waiting: async () => (await status())?.outbox?.[0]?.waitingMessages ?? 0,
+    acknowledged: [],
+  };
 }
 
 /** The way to the cloud that the chain's own gateway has. */
