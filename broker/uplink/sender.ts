@@ -29,6 +29,8 @@ export interface SenderOptions {
   /** undefined: as fast as the line goes. */
   readonly bytesPerSecondMax: number | undefined;
   readonly downCursor: () => string;
+  /** The landing has given all lanes to this process; called again at each probe. */
+  readonly holdsLanes: () => void;
   /** The steady clock by which messages expire, in milliseconds. */
   readonly clock: () => number;
   readonly log: Log;
@@ -124,6 +126,7 @@ export class Sender {
       const flight = this.#newFlight(landing);
       while (!this.#stop.signal.aborted) {
         for (const lane of this.#options.lanes) await this.#agreement.probe(landing, lane);
+        this.#options.holdsLanes();
         if (!this.#isFull) this.#flows();
         await this.#sendOrWaitForRoom(flight);
       }

@@ -40,6 +40,7 @@ export function startUplink(options: UplinkOptions): Uplink {
     log,
     metrics,
   });
+  const held = Promise.withResolvers<void>();
   const sender = new Sender({
     lanes: options.lanes,
     urls,
@@ -48,13 +49,18 @@ export function startUplink(options: UplinkOptions): Uplink {
     windowFramesMax: settings.window_frames_max,
     bytesPerSecondMax: settings.bytes_per_second_max,
     downCursor: () => downlink.cursor,
+    holdsLanes: held.resolve,
     clock: steadyNowMs,
     log,
     metrics,
   });
-  // A box that is fenced off does not carry out the commands of the one that is not.
-  const sending = sender.run().then(() => downlink.stop());
-  const running = Promise.all([sending, downlink.run()]);
+  // A box that is fenced off does not carry out the commands of the one that is not, nor does one
+  // that may turn out to be.
+  const sending = sender.run().then(() => {
+    downlink.stop();
+    held.resolve();
+  });
+  const running = Promise.all([sending, held.promise.then(() => downlink.run())]);
   return {
     status: () => ({
       ...sender.status(),

@@ -25,6 +25,7 @@ function start(t: TestContext | undefined, landing: FakeLanding, lane: MemoryLan
     windowFramesMax: 4,
     bytesPerSecondMax: undefined,
     downCursor: () => "0-0",
+    holdsLanes: () => {},
     clock: () => 1,
     log,
     metrics: new Metrics(),

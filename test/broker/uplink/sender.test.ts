@@ -46,6 +46,7 @@ async function startSender(
       windowFramesMax: 4,
       bytesPerSecondMax: undefined,
       downCursor: () => "0-0",
+      holdsLanes: () => {},
       clock,
       log,
       metrics,

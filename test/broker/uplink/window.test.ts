@@ -32,6 +32,7 @@ function start(
     windowFramesMax: 4,
     bytesPerSecondMax: undefined,
     downCursor: () => "0-0",
+    holdsLanes: () => {},
     clock: () => 1,
     log,
     metrics,
