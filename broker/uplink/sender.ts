@@ -172,6 +172,7 @@ export class Sender {
       if (leftMs <= 0) break;
       // Of a landing that was full one frame finds out.
       const waitMs = await flight.send(this.#isFull ? 1 : this.#options.windowFramesMax);
+      if (flight.count === 0 && waitMs === Number.POSITIVE_INFINITY) this.#flows();
       await this.#bell.heard(Math.min(leftMs, waitMs));
     }
     await flight.land();

@@ -196,6 +196,15 @@ test("says that it is full for as long as it is, not online in between", async (
   assert.equal(sender.status().state, "waiting");
 });
 
+test("is online again when nothing is left to send, though no frame said that there is room", async (t) => {
+  const [landing, lane] = [new FakeLanding(), new MemoryLane("default")];
+  landing.faults = ["full", "lost after"];
+  lane.append(1);
+  const { sender } = start(t, landing, [lane]);
+  await waitFor("it to arrive", () => lane.position === 1);
+  await waitFor("it to say so", () => sender.status().state === "online");
+});
+
 test("drains no faster than its limit, in frames that take no longer than a second", async (t) => {
   const [landing, lane] = [new FakeLanding(), new MemoryLane("default")];
   lane.append(1_000, 94);
