@@ -6,7 +6,7 @@ import { reasonOf } from "#contract/errors";
 import { ENTRY_FIELDS, LANDING_FUNCTIONS, POS_FIELDS } from "#contract/landing";
 
 /** Grows with each change of the library, so that of two brokers' the newer one stays. */
-export const LANDING_LIBRARY_VERSION = 1;
+export const LANDING_LIBRARY_VERSION = 2;
 
 /** What an entry takes of the budget beside its frame: about what Redis needs for its fields. */
 export const ENTRY_OVERHEAD_BYTES = 64;
@@ -48,6 +48,10 @@ local function seen(pos)
     '${POS_FIELDS.left}', '')
 end
 
+local function held_bytes(pos)
+  return field(pos, '${POS_FIELDS.bytes}') - field(pos, '${POS_FIELDS.trimmed}')
+end
+
 local function size_of(frame)
   return #frame + ${ENTRY_OVERHEAD_BYTES}
 end
@@ -66,13 +70,12 @@ local function append(keys, args)
   if epoch > stored_epoch then stored = 0 end
   if last <= stored then return {'DUP', text(epoch), text(stored)} end
   if prev ~= stored then return {'GAP', text(epoch), text(stored)} end
-  local total, trimmed = field(pos, '${POS_FIELDS.bytes}'), field(pos, '${POS_FIELDS.trimmed}')
-  local held, most = total - trimmed, field(pos, '${POS_FIELDS.bytesMax}')
+  local held, most = held_bytes(pos), field(pos, '${POS_FIELDS.bytesMax}')
   -- What is alone there is taken however large it is: waiting would not make room for it.
   if most > 0 and held > 0 and held + size_of(args[5]) > most then
     return {'FULL', text(held), text(most)}
   end
-  total = total + size_of(args[5])
+  local total = field(pos, '${POS_FIELDS.bytes}') + size_of(args[5])
   local fields = {'${ENTRY_FIELDS.lane}', lane, '${ENTRY_FIELDS.epoch}', text(epoch),
     '${ENTRY_FIELDS.frame}', args[5], '${ENTRY_FIELDS.total}', text(total)}
   if args[6] then
@@ -121,21 +124,21 @@ local function set(pos, name, number)
   if field(pos, name) ~= number then redis.call('HSET', pos, name, text(number)) end
 end
 
--- Counts what was trimmed from what the first entry that is left says; answers what lies there, and
--- since when.
-local function count_trimmed(up, pos)
-  local total = field(pos, '${POS_FIELDS.bytes}')
+-- Trims, and counts what went by what the first entry that is left says.
+local function trim_up(up, pos, min_ms)
+  local removed = redis.call('XTRIM', up, 'MINID', text(min_ms))
+  -- To look at the entry costs as much as it is long; a stream that somebody deleted has none.
+  if removed == 0 and redis.call('XLEN', up) > 0 then return end
   local first = redis.call('XRANGE', up, '-', '+', 'COUNT', 1)[1]
   if not first then
-    set(pos, '${POS_FIELDS.trimmed}', total)
-    return 0, 0
+    set(pos, '${POS_FIELDS.trimmed}', field(pos, '${POS_FIELDS.bytes}'))
+    return
   end
   local fields = {}
   for at = 1, #first[2], 2 do fields[first[2][at]] = first[2][at + 1] end
-  local up_to, frame = tonumber(fields['${ENTRY_FIELDS.total}']), fields['${ENTRY_FIELDS.frame}']
+  local total, frame = tonumber(fields['${ENTRY_FIELDS.total}']), fields['${ENTRY_FIELDS.frame}']
   -- An entry without a total is from before the budget, as are all before it.
-  if up_to and frame then set(pos, '${POS_FIELDS.trimmed}', up_to - size_of(frame)) end
-  return total - field(pos, '${POS_FIELDS.trimmed}'), tonumber(string.match(first[1], '^%d+'))
+  if total and frame then set(pos, '${POS_FIELDS.trimmed}', total - size_of(frame)) end
 end
 
 -- KEYS up down pos, ARGV taken_ms tail_ms down_cursor bytes_max
@@ -144,17 +147,18 @@ local function trim(keys, args)
   local taken_ms, most = tonumber(args[1]), tonumber(args[4])
   local now = redis.call('TIME')
   local tail_ms = now[1] * 1000 + math.floor(now[2] / 1000) - tonumber(args[2])
-  redis.call('XTRIM', up, 'MINID', text(math.max(0, math.min(taken_ms, tail_ms))))
+  trim_up(up, pos, math.max(0, math.min(taken_ms, tail_ms)))
   redis.call('XTRIM', down, 'MINID', args[3])
   set(pos, '${POS_FIELDS.bytesMax}', most)
-  local held, first_ms = count_trimmed(up, pos)
   -- A tail that is kept for its time must not keep out what is new: it goes beyond half the budget.
-  if held > most / 2 and first_ms < taken_ms then
-    local share = (held - most / 2) / held
-    redis.call('XTRIM', up, 'MINID', text(first_ms + math.ceil((taken_ms - first_ms) * share)))
-    held = count_trimmed(up, pos)
+  if held_bytes(pos) > most / 2 then
+    local first = redis.call('XRANGE', up, '-', '+', 'COUNT', 1)[1]
+    local first_ms = first and tonumber(string.match(first[1], '^%d+')) or taken_ms
+    local share = 1 - most / 2 / held_bytes(pos)
+    local min_ms = first_ms + math.ceil((taken_ms - first_ms) * share)
+    if first_ms < taken_ms then trim_up(up, pos, min_ms) end
   end
-  return text(held)
+  return text(held_bytes(pos))
 end
 
 redis.register_function('${LANDING_FUNCTIONS.append}', append)
