@@ -16,6 +16,13 @@ const ANSWER_MS_MAX = 10_000;
 
 type Listener = (packet: BusPacket, done: () => void) => void;
 
+interface Listening {
+  readonly topic: string;
+  /** What stands in front of the filter's first wildcard: most packets need no closer look. */
+  readonly start: string;
+  readonly listener: Listener;
+}
+
 export interface BusOptions {
   /** Both `strict`, and nobody else's; the reader waits in XREAD. */
   readonly publisher: Redis;
@@ -39,7 +46,7 @@ export class Bus {
   readonly #publisher: BusPublisher;
   readonly #reader: BusReader;
   readonly #window = new BusWindow();
-  readonly #listeners: { readonly topic: string; readonly listener: Listener }[] = [];
+  readonly #listeners: Listening[] = [];
   readonly #begun = Promise.withResolvers<void>();
   readonly #ticking: NodeJS.Timeout;
   #following: Promise<void> | undefined;
@@ -74,7 +81,7 @@ export class Bus {
 
   /** `done` runs when nothing that comes from now on can be missed. */
   on(topic: string, listener: Listener, done?: () => void): this {
-    this.#listeners.push({ topic, listener });
+    this.#listeners.push({ topic, start: topic.split(/[+#]/, 1)[0] ?? "", listener });
     if (done) void this.#begun.promise.then(done);
     return this;
   }
@@ -126,8 +133,10 @@ export class Bus {
   }
 
   #hear(packet: BusPacket): void {
-    for (const { topic, listener } of this.#listeners) {
-      if (topic === "#" || filterMatches(topic, packet.topic)) listener(packet, ignored);
+    for (const { topic, start, listener } of this.#listeners) {
+      const isWanted =
+        topic === "#" || (packet.topic.startsWith(start) && filterMatches(topic, packet.topic));
+      if (isWanted) listener(packet, ignored);
     }
   }
 

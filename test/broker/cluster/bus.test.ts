@@ -8,6 +8,7 @@ import type { Message } from "#contract/message";
 import type { StoredSession } from "#contract/session";
 import { Metrics } from "#runtime/metrics";
 import { BUS_KEY, type BusPacket } from "../../../broker/cluster/bus-entry.ts";
+import { BUS_LIMITS } from "../../../broker/cluster/bus-window.ts";
 import type { Cluster } from "../../../broker/cluster/cluster.ts";
 import { startRedisProxy } from "../../support/redis-proxy.ts";
 import { type RedisServer, startRedis } from "../../support/redis-server.ts";
@@ -252,6 +253,29 @@ test("a stream that somebody removed is noticed by the next packet, and goes on"
   await waitFor("the broker to be back", () => broker.cluster.unavailable() === undefined, 10_000);
   await said(broker, "3");
   await waitFor("the next", () => topicsOf(broker).includes("3"));
+});
+
+test("the stream stays within its limit, and who reads meanwhile misses nothing", async (t) => {
+  const redis = await startRedis(t);
+  const broker = await openBroker(t, redis);
+  const payload = new Uint8Array(200_000);
+  const message = { topic: "large", payload, qos: 1, retain: false, takenAtMs: 1 } as const;
+  const packet = { topic: "large", payload: "", properties: { envelope: { message } } };
+  const count = Math.ceil((1.5 * BUS_LIMITS.keptBytesMax) / payload.length);
+  for (let number = 0; number < count; number += 50) {
+    const some = Array.from({ length: 50 }, () => {
+      const { promise, resolve } = Promise.withResolvers<unknown>();
+      broker.cluster.emitter.emit(packet, resolve);
+      return promise;
+    });
+    await Promise.all(some);
+  }
+  await waitFor("all", () => broker.heard.length >= count, 10_000);
+  const most = BUS_LIMITS.keptBytesMax / payload.length;
+  const length = () => redis.client.xlen(BUS_KEY);
+  await waitFor("the stream to be trimmed", async () => (await length()) <= most);
+  assert.ok((await length()) > 0.9 * most, "and no more than must");
+  assert.deepEqual(broker.lost, []);
 });
 
 test("lives on when somebody else writes to the stream, and counts it", async (t) => {
