@@ -49,6 +49,7 @@ export class Cluster {
   #runs: string | undefined;
   /** Why what is kept must be read anew, until it has been. */
   #lost: string | undefined;
+  #isLossTold = false;
   #working: Promise<void> = Promise.resolve();
   #turn = 0;
   #cutOffSinceMs: number | undefined;
@@ -169,11 +170,15 @@ export class Cluster {
   }
 
   async #readAnew(why: string): Promise<void> {
-    this.#log.warn({ why }, "messages of the cluster may have been missed");
-    this.#countLost();
-    this.#onLost(why);
+    if (!this.#isLossTold) {
+      this.#isLossTold = true;
+      this.#log.warn({ why }, "messages of the cluster may have been missed");
+      this.#countLost();
+      this.#onLost(why);
+    }
     await this.emitter.begin();
     await this.#onBack();
+    this.#isLossTold = false;
     this.#lost = undefined;
   }
 
