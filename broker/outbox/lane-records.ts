@@ -11,6 +11,7 @@ import {
   type LaneState,
   withHole,
 } from "./lane-state.ts";
+import { NewestRecords } from "./newest-records.ts";
 import {
   endOffset,
   keysFrom,
@@ -53,7 +54,7 @@ export interface LaneStore {
 }
 
 /** So much is deleted before the store is asked for its space. */
-const COMPACT_BYTES_LEAST = 32 * 1024 * 1024;
+const COMPACT_BYTES_LEAST = 16 * 1024 * 1024;
 
 /** The last record: its number, the offset behind it, and the gap if it is one. */
 interface End {
@@ -91,9 +92,11 @@ export class LaneRecords {
   /** The end as it was given out, ahead of #stored while a commit is under way. */
   #given: End = { number: 0, offset: 0 };
   #stored: End = { number: 0, offset: 0 };
+  readonly #newest = new NewestRecords();
   /** Bytes of writes whose turn has not come. */
   #reservedBytes = 0;
   #deletedBytes = 0;
+  #deletedUpTo = 0;
   #compacting: Promise<void> | undefined;
 
   private constructor(lane: string, store: LaneStore, state: LaneState, grown: () => void) {
@@ -152,6 +155,8 @@ export class LaneRecords {
    * `bytesMax`.
    */
   async read(from: number, limit: number, bytesMax = 0): Promise<StoredRecord[]> {
+    const newest = this.#newest.from(from, limit, bytesMax);
+    if (newest) return newest;
     const lt = recordKey(this.#lane, this.#stored.number + 1);
     const range = { gte: recordKey(this.#lane, from), lt, limit, bytesMax };
     const found = await this.#store.read(range);
@@ -175,7 +180,11 @@ export class LaneRecords {
       undo: () => {
         this.#given = before;
       },
-      stored: () => this.#grow(after),
+      stored: () => {
+        const [number, { offset }] = [after.number, before];
+        this.#newest.add({ first: number, last: number, offset, record, gap: undefined });
+        this.#grow(after);
+      },
     };
   }
 
@@ -183,12 +192,14 @@ export class LaneRecords {
   gapWrite(reason: string, sync: boolean): LaneWrite {
     let before = this.#given;
     let after = before;
+    let record: StoredRecord | undefined;
     return {
       sync,
       prepare: () => {
         before = this.#given;
-        const { operations, end } = this.#gapGrownBehind(before, reason);
+        const { operations, end, stored } = this.#gapGrownBehind(before, reason);
         after = end;
+        record = stored;
         this.#given = after;
         countDropped(this.#state, reason, 1);
         return [...operations, this.stateOperation()];
@@ -197,7 +208,10 @@ export class LaneRecords {
         this.#given = before;
         countDropped(this.#state, reason, -1);
       },
-      stored: () => this.#grow(after),
+      stored: () => {
+        if (record) this.#newest.add(record);
+        this.#grow(after);
+      },
     };
   }
 
@@ -225,6 +239,8 @@ export class LaneRecords {
         countDropped(this.#state, reason, -dropped.messages);
       },
     });
+    // They are no longer what they were, and a sender that keeps up has none to drop.
+    this.#newest.forgetAll();
     this.#deleted(dropped.bytes, to);
   }
 
@@ -283,7 +299,10 @@ export class LaneRecords {
     state.position = Math.max(state.position, this.#first - 1 - state.base);
   }
 
-  #gapGrownBehind(before: End, reason: string): { operations: LaneOperation[]; end: End } {
+  #gapGrownBehind(
+    before: End,
+    reason: string,
+  ): { operations: LaneOperation[]; end: End; stored: StoredRecord } {
     const number = before.number + 1;
     const { gap } = before;
     // A hole counts at the end of its gap, so that one keeps its end.
@@ -295,6 +314,7 @@ export class LaneRecords {
     return {
       operations: grows ? [this.#deletion(grows.to), put] : [put],
       end: { number, offset: offset + record.length, gap: { ...after, offset } },
+      stored: { first: from, last: number, offset, record, gap: after },
     };
   }
 
@@ -311,16 +331,22 @@ export class LaneRecords {
   /** LevelDB keeps what is deleted until it happens to rewrite it; an outage's worth is not left. */
   #deleted(bytes: number, upTo: number): void {
     this.#deletedBytes += bytes;
-    if (this.#deletedBytes < COMPACT_BYTES_LEAST || this.#compacting) return;
-    this.#deletedBytes = 0;
+    this.#deletedUpTo = upTo;
+    if (this.#deletedBytes >= COMPACT_BYTES_LEAST) this.#compacting ??= this.#compact();
+  }
+
+  async #compact(): Promise<void> {
     const { gte } = keysFrom(this.#lane, 0);
-    this.#compacting = this.#store
-      .compact({ gte, lt: recordKey(this.#lane, upTo + 1) })
+    try {
+      while (this.#deletedBytes >= COMPACT_BYTES_LEAST) {
+        this.#deletedBytes = 0;
+        await this.#store.compact({ gte, lt: recordKey(this.#lane, this.#deletedUpTo + 1) });
+      }
+    } catch {
       // The store tells of its failure by itself, and the next deletion asks again.
-      .catch(() => {})
-      .finally(() => {
-        this.#compacting = undefined;
-      });
+    } finally {
+      this.#compacting = undefined;
+    }
   }
 }
 
