@@ -24,6 +24,12 @@ export interface FlightOptions {
   readonly count: SendCounters;
 }
 
+/**
+ * What comes in quick succession shares a frame: each costs the gateway a write, an answer and a
+ * change of its position. Who says something now and then is sent at once.
+ */
+const GATHER_MS = 10;
+
 interface UnderWay {
   readonly lane: SendLane;
   readonly frame: CutFrame;
@@ -38,6 +44,8 @@ interface UnderWay {
 export class Flight {
   readonly #options: FlightOptions;
   readonly #frames: UnderWay[] = [];
+  /** The last frame of each lane, and when it went. */
+  readonly #launched = new Map<SendLane, { readonly frame: CutFrame; readonly atMs: number }>();
 
   constructor(options: FlightOptions) {
     this.#options = options;
@@ -50,13 +58,12 @@ export class Flight {
 
   /**
    * Sends ahead until `framesMax` are under way or nothing is left that should go now; answers in
-   * how many milliseconds the drain's limit allows more, or Infinity.
+   * how many milliseconds more should go, or Infinity when that depends on what comes.
    */
   async send(framesMax: number): Promise<number> {
     while (this.#frames.length < framesMax) {
-      const waitMs = this.#options.bucket?.waitMs ?? 0;
+      const waitMs = this.#options.bucket?.waitMs || (await this.#sendNext());
       if (waitMs > 0) return waitMs;
-      if (!(await this.#sendNext())) break;
     }
     return Number.POSITIVE_INFINITY;
   }
@@ -86,20 +93,38 @@ export class Flight {
     }
   }
 
-  /** One frame of the first lane that has any: a higher lane never waits for a lower one's backlog. */
-  async #sendNext(): Promise<boolean> {
+  /**
+   * One frame of the first lane that has any: a higher lane never waits for a lower one's backlog.
+   * Answers 0, or in how many milliseconds there is one to send.
+   */
+  async #sendNext(): Promise<number> {
     const { bucket, lanes, clock } = this.#options;
+    let dueMs = Number.POSITIVE_INFINITY;
     for (const lane of lanes) {
       const before = this.#frames.findLast((it) => it.lane === lane);
       const sent = before?.frame.run.lastSeq ?? lane.position;
-      if (!isWorthAFrame(lane.lastSeq - sent, before?.frame)) continue;
+      const waitMs = this.#gatheringMs(lane, lane.lastSeq - sent, before);
+      dueMs = Math.min(dueMs, waitMs);
+      if (waitMs > 0) continue;
       const run = await lane.readAfter(sent);
       if (!run) continue;
       const bytesMax = bucket?.frameBytesMax ?? Number.POSITIVE_INFINITY;
       this.#launch(lane, cutFrame(run, clock(), bytesMax));
-      return true;
+      return 0;
     }
-    return false;
+    return dueMs > 0 ? dueMs : Number.POSITIVE_INFINITY;
+  }
+
+  /**
+   * For how long more what waits in a lane should gather: until the answer to the frame in front of
+   * it has come, and a moment since the last one, unless it fills a frame by itself.
+   */
+  #gatheringMs(lane: SendLane, waiting: number, before: UnderWay | undefined): number {
+    if (waiting <= 0) return Number.POSITIVE_INFINITY;
+    const last = this.#launched.get(lane);
+    if (!last || fillsFrame(waiting, last.frame)) return 0;
+    if (before) return Number.POSITIVE_INFINITY;
+    return Math.max(0, last.atMs + GATHER_MS - performance.now());
   }
 
   #launch(lane: SendLane, frame: CutFrame): void {
@@ -117,6 +142,7 @@ export class Flight {
     };
     answer.then(answered, answered);
     this.#frames.push(underWay);
+    this.#launched.set(lane, { frame, atMs: performance.now() });
   }
 
   async #taken({ lane, frame }: UnderWay): Promise<void> {
@@ -153,13 +179,9 @@ function isTaken({ frame }: UnderWay, answer: AppendAnswer): boolean {
   return answer.status === "OK" && answer.seq === frame.run.lastSeq;
 }
 
-/**
- * Should so many sequences go now? Behind a frame of the same lane only what fills one, by count or
- * as large as those: what comes while one is under way shares the next, instead of one each.
- */
-function isWorthAFrame(waiting: number, before: CutFrame | undefined): boolean {
-  if (waiting <= 0 || !before) return waiting > 0;
-  const { firstSeq, lastSeq, bytes } = before.run;
+/** Would so many sequences fill a frame, by their count or if they are as large as those of `last`? */
+function fillsFrame(waiting: number, { run }: CutFrame): boolean {
+  const { firstSeq, lastSeq, bytes } = run;
   const expectedBytes = (waiting * bytes) / (lastSeq - firstSeq + 1);
   return waiting >= FRAME_LIMITS.recordsMax || expectedBytes >= FRAME_LIMITS.bytesMax;
 }
