@@ -61,6 +61,9 @@ export function createRedis(
     lazyConnect: true,
     // Users with few rights may not run INFO, which the check needs; a loading Redis says so itself.
     enableReadyCheck: false,
+    // ioredis 5.11 takes a connection for ready when it ends before Redis has taken the client's
+    // name and version, and never opens it again.
+    disableClientInfo: true,
     ...TEMPERS[temper],
     ...options,
   });

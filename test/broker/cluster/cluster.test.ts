@@ -35,6 +35,20 @@ test("a broker that was cut off just now is not unwell yet: it may read on", asy
   assert.equal(cluster.unavailable(), undefined);
 });
 
+test("connections that are cut again and again, while they are made, too, come back", async (t) => {
+  const redis = await startRedis(t);
+  const clusters = await Promise.all([1, 2, 3, 4].map(() => openCluster(t, redis.url)));
+  const untilMs = performance.now() + 2_000;
+  while (performance.now() < untilMs) {
+    await redis.client.client("KILL", "TYPE", "normal", "SKIPME", "yes");
+    await new Promise(setImmediate);
+  }
+  for (const cluster of clusters) {
+    await waitFor("the cluster to be back", () => cluster.unavailable() === undefined, 10_000);
+    assert.equal(await cluster.sessions.load("a"), undefined);
+  }
+});
+
 test("waits for a Redis that is not there yet", async (t) => {
   const redis = await startRedis(t);
   await redis.kill();
