@@ -8,6 +8,7 @@ import { type TestContext, test } from "node:test";
 import { Redis } from "ioredis";
 import { BRIDGE_PROPERTIES } from "#contract/properties";
 import type { StatusDocument } from "#contract/status";
+import { wait } from "#runtime/backoff";
 import type { Chain } from "../../scripts/chain/chain.ts";
 import { GATEWAY } from "../../scripts/chain/folder.ts";
 import { Part } from "../../scripts/chain/part.ts";
@@ -23,7 +24,7 @@ import {
   type BrokerNumber,
   OTHER,
 } from "./support/brokers.ts";
-import { connectGateway, type Received, startChain } from "./support/journey.ts";
+import { connectCloud, connectGateway, type Received, startChain } from "./support/journey.ts";
 
 /** The device of the chain says nothing meanwhile. */
 const SILENT = { deviceIntervalMs: 3_600_000 };
@@ -37,6 +38,7 @@ test("a connected subscriber misses nothing of the bridged traffic", async (t) =
   const run = (name: string, body: (t: TestContext, chain: Chain) => Promise<void>) =>
     t.test(name, BOUNDED, (inner) => body(inner, chain));
   await run("when the connections to the cluster Redis break, and break again", redisCut);
+  await run("when the cluster Redis is out of reach for four seconds", redisAway);
   await run("when the owner of the gateway's partition is killed", ownerKilled);
   await run("when a broker restarts", brokerRestarts);
   await run("when a broker joins", brokerJoins);
@@ -149,6 +151,37 @@ async function redisCut(t: TestContext, chain: Chain): Promise<void> {
   }
   await flow.stop();
   for (const subscriber of all.flat()) await assertAll(subscriber, flow);
+}
+
+/** The clients are behind the balancer, which would take them away from a broker that is unwell. */
+async function redisAway(t: TestContext, chain: Chain): Promise<void> {
+  const topic = fresh("t");
+  const open = async (protocolVersion: 4 | 5): Promise<Subscriber> => {
+    const received: Received[] = [];
+    const client = await connectCloud(t, chain, { protocolVersion, received });
+    let ends = 0;
+    client.on("close", () => {
+      ends += 1;
+    });
+    await client.subscribeAsync(`from/+/${topic}`, { qos: 1 });
+    return { client, received, name: `MQTT ${protocolVersion}, clean`, ends: () => ends };
+  };
+  const all = await Promise.all(([4, 5, 4, 5] as const).map(open));
+  const flow = await startFlow(t, chain, topic);
+  await flow.more(300);
+  const redis = new Redis(chain.redis("cluster"));
+  const untilMs = performance.now() + 4_000;
+  try {
+    while (performance.now() < untilMs) {
+      await redis.client("KILL", "TYPE", "normal", "SKIPME", "yes");
+      await wait(EACH_MS);
+    }
+  } finally {
+    redis.disconnect();
+  }
+  await flow.more(300);
+  await flow.stop();
+  for (const subscriber of all) await assertAll(subscriber, flow);
 }
 
 /** Which broker takes in the gateway's frames. */
