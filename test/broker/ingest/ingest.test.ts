@@ -246,6 +246,10 @@ test("an owner that was frozen hands nothing on that another one has taken over"
     said += chunk;
   });
   await waitFor("the first owner", () => said === "1\n", 15_000);
+  const checkpoint = () => cluster.client.hvals("sluice:ingest:gw-001");
+  await waitFor("its checkpoint", async () =>
+    (await checkpoint()).some((it) => /^\d+:1$/.test(it)),
+  );
   frozen.kill("SIGSTOP");
   // What it waits for comes while it is frozen: it lies in its socket when it wakes up.
   await append(landing, "gw-001", 2, 10);
