@@ -22,7 +22,6 @@ export interface ChainOptions {
   /** Laid upon the settings that the parts get; null takes a key away. */
   readonly gatewaySettings?: SettingsTable;
   readonly cloudSettings?: SettingsTable;
-  readonly redisAppendFsync?: "everysec" | "always";
   readonly redisBytesMax?: number;
   /** How many gateways; all but the first are without device and firmware-bridge. */
   readonly gateways?: number;
@@ -142,7 +141,6 @@ export class Chain implements AsyncDisposable {
       ports: options.ports ?? DEFAULT_PORTS,
       gatewaySettings: options.gatewaySettings ?? {},
       cloudSettings: options.cloudSettings ?? {},
-      redisAppendFsync: options.redisAppendFsync ?? "everysec",
       redisBytesMax: options.redisBytesMax,
       gateways: options.gateways ?? 1,
       landingReplica: options.landingReplica ?? false,

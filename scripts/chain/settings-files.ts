@@ -23,7 +23,6 @@ export interface SettingsOptions {
   readonly certificates?: Certificates | undefined;
   readonly gatewaySettings: SettingsTable;
   readonly cloudSettings: SettingsTable;
-  readonly redisAppendFsync: "everysec" | "always";
   readonly redisBytesMax?: number | undefined;
   /** How many gateways there are; default 1. */
   readonly gateways?: number;
@@ -200,22 +199,28 @@ function landingReplica(options: SettingsOptions, passwords: Passwords): string 
 function landing(options: SettingsOptions, { cloud }: Passwords, part: string, port: number) {
   const users = options.folder.settingsOf("landing.acl");
   const login = options.landingReplica ? `masteruser cloud\nmasterauth ${cloud}\n` : "";
-  return `${redis(options, part, port)}aclfile "${users}"\n${login}`;
+  // What it forgets in a power cut comes again from the gateways' tails.
+  return `${redis(options, part, port, "everysec")}aclfile "${users}"\n${login}`;
 }
 
 function clusterRedis(options: SettingsOptions, { cluster }: Passwords): string {
-  return `${redis(options, "cluster", options.ports.cluster)}requirepass ${cluster}\n`;
+  return `${redis(options, "cluster", options.ports.cluster, "always")}requirepass ${cluster}\n`;
 }
 
-function redis(options: SettingsOptions, part: string, port: number): string {
-  const { folder, redisAppendFsync, redisBytesMax = REDIS_BYTES_MAX } = options;
+function redis(
+  options: SettingsOptions,
+  part: string,
+  port: number,
+  appendFsync: "everysec" | "always",
+): string {
+  const { folder, redisBytesMax = REDIS_BYTES_MAX } = options;
   return [
     "bind 127.0.0.1",
     `port ${port}`,
     `dir "${folder.dataOf(part)}"`,
     // The file that it appends to is the only copy on disk.
     "appendonly yes",
-    `appendfsync ${redisAppendFsync}`,
+    `appendfsync ${appendFsync}`,
     'save ""',
     // Full, it must refuse rather than drop streams and positions.
     `maxmemory ${redisBytesMax}`,

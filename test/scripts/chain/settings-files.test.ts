@@ -32,7 +32,6 @@ const options: SettingsOptions = {
   gateways: 2,
   gatewaySettings: { limits: { connections_max: 7 }, bridge: null },
   cloudSettings: {},
-  redisAppendFsync: "everysec",
 };
 const passwords: Passwords = await writeSettings(options);
 const passwordOf = (gateway: number) => passwords.gateways[gateway - 1] ?? "";
