@@ -215,14 +215,16 @@ export class Ingest {
 
   /** Leases are renewed meanwhile, however long it takes. */
   async #renewing(landing: Landing, work: Promise<void>): Promise<void> {
-    const over = new AbortController();
-    const ending = work.finally(() => over.abort());
+    let isOver = false;
+    const ending = work.finally(() => {
+      isOver = true;
+    });
     ending.catch(() => {});
     try {
-      for (let renewal = 0; renewal < RENEWALS_MAX && !over.signal.aborted; renewal += 1) {
-        const dueMs = this.#sweptAtMs + SWEEP_MS - performance.now();
-        await wait(Math.max(0, dueMs), over.signal);
-        if (!over.signal.aborted) await this.#sweep(landing);
+      for (let renewal = 0; renewal < RENEWALS_MAX; renewal += 1) {
+        await settledWithin(ending, this.#sweptAtMs + SWEEP_MS - performance.now());
+        if (isOver) break;
+        await this.#sweep(landing);
       }
     } finally {
       // What is on its way ends before anything begins anew.
@@ -405,4 +407,16 @@ function behindMs(cursor: string, newestId: string): number {
 
 function faultsOnlyIn(some: readonly RedisFault[], others: readonly RedisFault[]): RedisFault[] {
   return some.filter(({ why }) => !others.some((it) => it.why === why));
+}
+
+/** Resolves when the work has settled, or after `ms`: an abort for each batch would cost more. */
+function settledWithin(work: Promise<void>, ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, Math.max(0, ms));
+    const settled = () => {
+      clearTimeout(timer);
+      resolve();
+    };
+    work.then(settled, settled);
+  });
 }
