@@ -15,6 +15,7 @@ import { Users } from "#runtime/users";
 import { Access } from "./access.ts";
 import { Admission } from "./admission.ts";
 import { Brokers } from "./brokers.ts";
+import { Claims } from "./claims.ts";
 import { Client, type Host } from "./client.ts";
 import { type Counters, countersOf } from "./counters.ts";
 import { Crowding } from "./crowding.ts";
@@ -125,6 +126,7 @@ export class Mqtt {
       routing,
       subscriptions,
       brokers,
+      claims: new Claims({ brokerId, routing }),
       limits,
       publish: (will) => this.publish(this.#admission.retainable(will)),
       rightsOf: (identity) => this.#access.rightsOf(identity),

@@ -10,6 +10,7 @@ import type { Log } from "#runtime/log";
 import type { Settings } from "#runtime/settings-schema";
 import { Aftermath } from "./aftermath.ts";
 import type { Brokers } from "./brokers.ts";
+import type { Claims } from "./claims.ts";
 import type { ClientRights, Identity } from "./rights.ts";
 import type { Notice, Recipient, Routing } from "./routing.ts";
 import { type Attached, identityOf, Session } from "./session.ts";
@@ -29,6 +30,7 @@ export interface SessionsOptions {
   readonly routing: Routing;
   readonly subscriptions: Subscriptions<Recipient>;
   readonly brokers: Brokers;
+  readonly claims: Claims;
   readonly limits: Settings["limits"];
   /** Publishes a will. */
   readonly publish: (message: Message) => Promise<void>;
@@ -47,23 +49,13 @@ export interface Asked {
 export class Sessions {
   readonly #options: SessionsOptions;
   readonly #byId = new Map<string, Session>();
-  /** The newest CONNECT of each client id that is on its way in here. */
-  readonly #claims = new Map<string, string>();
   /** What connections that are over have left to be done, by client id. */
   readonly #settling = new Map<string, Promise<void>>();
-  readonly #heard = new Map<string, () => void>();
-  /** Sessions that a CONNECT here is about to have: what others say of them is of the past. */
-  readonly #adopting = new Set<string>();
-  /** CONNECTs that wait for another broker to have done with the client's last connection. */
-  readonly #awaiting = new Map<string, () => void>();
-  /** Wills that another broker has to publish, by client id, until it says that it has. */
-  readonly #owed = new Map<string, { will: Will; rights: ClientRights; broker: string }>();
   readonly #aftermath: Aftermath;
   /** What was learnt of sessions while they are read anew is newer than what is read. */
   readonly #touched = new Set<Set<string>>();
   /** Sessions on their way in, which count. */
   #entering = 0;
-  #tokens = 0;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: SessionsOptions) {
@@ -153,9 +145,9 @@ export class Sessions {
     attach: (session: Session, isPresent: boolean) => Attached,
   ): Promise<void> {
     const { clientId } = asked.identity;
-    const token = this.#newToken();
+    const { claims } = this.#options;
     const released = this.#expectRelease(clientId);
-    await this.#claim(clientId, token, asked.clean);
+    const token = await claims.claim(clientId, asked.clean);
     try {
       await this.#settling.get(clientId);
       const known = await this.#resume(asked, released);
@@ -164,7 +156,7 @@ export class Sessions {
       await this.#adopt(session, asked).finally(() => {
         this.#entering -= 1;
       });
-      if (this.#claims.get(clientId) !== token) {
+      if (!claims.isNewest(clientId, token)) {
         throw new WireError(REASON.sessionTakenOver, "another connection has this client id");
       }
       session.attach(attach(session, known !== undefined), this.#options.brokerId);
@@ -176,9 +168,7 @@ export class Sessions {
       await this.#options.routing.notify({ kind: "released", clientId });
       throw fault;
     } finally {
-      this.#adopting.delete(clientId);
-      this.#awaiting.delete(clientId);
-      if (this.#claims.get(clientId) === token) this.#claims.delete(clientId);
+      claims.end(clientId, token);
     }
   }
 
@@ -192,7 +182,7 @@ export class Sessions {
       await this.#aftermath.save(session, this.#options.brokerId);
     } catch (fault) {
       if (!isMoved(fault)) throw fault;
-      await this.#hearAll();
+      await this.#options.claims.hearAll();
       if (!session.isHere) throw fault;
       // Of CONNECTs that came at once, one that has lost was written last.
       await this.#aftermath.save(session);
@@ -224,29 +214,29 @@ export class Sessions {
   /** What brokers tell each other. */
   noticed(notice: Notice, brokerId: string): void {
     const isOurs = brokerId === this.#options.brokerId;
+    const { claims } = this.#options;
     switch (notice.kind) {
       case "connect":
         this.#connectNoticed(notice, brokerId);
         return;
       case "released":
-        this.#owed.delete(notice.clientId);
-        this.#released(notice.clientId);
+        claims.released(notice.clientId);
         if (!isOurs) this.#rewrite(notice.clientId);
         return;
       case "session":
         if (isOurs) return;
-        this.#released(notice.session.clientId);
+        claims.told(notice.session.clientId);
         this.#touch(notice.session.clientId);
-        if (!this.#adopting.has(notice.session.clientId)) this.#learn(notice.session);
+        if (!claims.isAdopting(notice.session.clientId)) this.#learn(notice.session);
         return;
       case "ended":
         if (isOurs) return;
-        this.#released(notice.clientId);
+        claims.told(notice.clientId);
         this.#touch(notice.clientId);
-        if (!this.#adopting.has(notice.clientId)) this.#forget(notice.clientId);
+        if (!claims.isAdopting(notice.clientId)) this.#forget(notice.clientId);
         return;
       case "echo":
-        this.#heard.get(notice.token)?.();
+        claims.heard(notice.token);
         return;
       case "lost":
         if (notice.broker === this.#options.brokerId) this.#takenForDead(notice.clientId);
@@ -273,7 +263,7 @@ export class Sessions {
    */
   #rewrite(clientId: string): void {
     const session = this.#byId.get(clientId);
-    if (!session?.isStored || this.#adopting.has(clientId)) return;
+    if (!session?.isStored || this.#options.claims.isAdopting(clientId)) return;
     const isOurs = () => session.isHere || (session.wasHere && session.connectedTo === undefined);
     if (!isOurs()) return;
     void this.#settle(session, async () => {
@@ -281,42 +271,12 @@ export class Sessions {
     });
   }
 
-  /** Resolves when the CONNECT has been heard by everybody, in one order for all. */
-  async #claim(clientId: string, token: string, clean: boolean): Promise<void> {
-    const sending = this.#options.routing.notify({ kind: "connect", clientId, token, clean });
-    // A broker that is alone has heard itself by now.
-    if (sending === undefined && this.#claims.get(clientId) === token) return;
-    await this.#hear(token, () => sending);
-  }
-
-  /** Resolves when all is heard that any broker has said by now. */
-  async #hearAll(): Promise<void> {
-    const token = this.#newToken();
-    await this.#hear(token, () => this.#options.routing.notify({ kind: "echo", token }));
-  }
-
-  /** Says a notice with that token, and resolves when it is heard. */
-  async #hear(token: string, say: () => Promise<void> | undefined): Promise<void> {
-    const heard = new Promise<void>((resolve) => this.#heard.set(token, resolve));
-    try {
-      await say();
-      await heard;
-    } finally {
-      this.#heard.delete(token);
-    }
-  }
-
-  #newToken(): string {
-    return `${this.#options.brokerId}/${++this.#tokens}`;
-  }
-
   #connectNoticed(
     { clientId, token, clean }: Notice & { kind: "connect" },
     brokerId: string,
   ): void {
     const isOurs = brokerId === this.#options.brokerId;
-    if (isOurs || this.#claims.has(clientId)) this.#claims.set(clientId, token);
-    this.#heard.get(token)?.();
+    this.#options.claims.claimed(clientId, token, isOurs);
     const session = this.#byId.get(clientId);
     if (session?.attached) this.#takeOver(session, session.attached, clean, isOurs);
     else if (session && !isOurs) this.#releaseSettled(session);
@@ -365,7 +325,7 @@ export class Sessions {
   /** A CONNECT failed on its way in: unless another one follows, the session's client is away. */
   async #leaveAway(clientId: string, token: string): Promise<void> {
     const session = this.#byId.get(clientId);
-    if (!session || session.isHere || this.#claims.get(clientId) !== token) return;
+    if (!session || session.isHere || !this.#options.claims.isNewest(clientId, token)) return;
     session.connectedTo = undefined;
     session.awaySinceMs ??= steadyNowMs();
     await this.#settle(session, () => this.#aftermath.goAway(session));
@@ -401,11 +361,7 @@ export class Sessions {
   #expectRelease(clientId: string): Promise<void> | undefined {
     const connectedTo = this.#byId.get(clientId)?.connectedTo;
     if (connectedTo === undefined || connectedTo === this.#options.brokerId) return undefined;
-    return new Promise<void>((resolve) => this.#awaiting.set(clientId, resolve));
-  }
-
-  #released(clientId: string): void {
-    this.#awaiting.get(clientId)?.();
+    return this.#options.claims.awaitRelease(clientId);
   }
 
   /** A client went to another broker while its connection here was being wound up. */
@@ -422,7 +378,9 @@ export class Sessions {
     const { will, clientId, connectedTo, rights } = known;
     known.will = undefined;
     const isWillDue = will && !(known.isLasting && !clean && will.delaySeconds > 0);
-    if (isWillDue && connectedTo) this.#owed.set(clientId, { will, rights, broker: connectedTo });
+    if (isWillDue && connectedTo) {
+      this.#options.claims.owe({ clientId, will, rights, broker: connectedTo });
+    }
   }
 
   #create(identity: Identity): Session {
@@ -434,7 +392,7 @@ export class Sessions {
 
   async #adopt(session: Session, asked: Asked): Promise<void> {
     const wasKept = session.isKept;
-    this.#adopting.add(session.clientId);
+    this.#options.claims.adopt(session.clientId);
     const { user, certificateName } = session.identity;
     const isSame =
       user === asked.identity.user && certificateName === asked.identity.certificateName;
@@ -510,7 +468,7 @@ export class Sessions {
     for (const session of this.#aftermath.watched) {
       const { clientId } = session;
       // A CONNECT on its way in has the session; what is under way for it comes first.
-      if (this.#claims.has(clientId) || this.#settling.has(clientId)) continue;
+      if (this.#options.claims.has(clientId) || this.#settling.has(clientId)) continue;
       if (session.isDue) void this.#settle(session, () => this.#aftermath.lookAfter(session));
     }
   }
@@ -530,9 +488,7 @@ export class Sessions {
         });
       } else this.#aftermath.watch(session);
     }
-    for (const [clientId, { will, rights, broker }] of this.#owed) {
-      if (broker !== dead) continue;
-      this.#owed.delete(clientId);
+    for (const { clientId, will, rights } of this.#options.claims.takeOwed(dead)) {
       this.#aftermath.publishWill(will, rights).catch((fault) => {
         this.#options.log.error({ client: clientId, why: reasonOf(fault) }, "will not published");
       });
