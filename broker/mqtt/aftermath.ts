@@ -1,10 +1,12 @@
-// aftermath: what is left to be done when a connection is over: the will, the session's end, messages
-// of shared subscriptions for another member.
+// aftermath: what is left to be done when a connection is over, in its turn: the will, the session's end,
+// messages of shared subscriptions for another member.
 // Path: sessions → [aftermath] → store, routing. Touches: the store that it is given.
 
+import { reasonOf, SluiceError } from "#contract/errors";
 import type { Message } from "#contract/message";
 import type { SessionQueue, SessionStore, Will } from "#contract/session";
 import { steadyNowMs } from "#runtime/clock";
+import type { Log } from "#runtime/log";
 import type { ClientRights } from "./rights.ts";
 import type { Routing } from "./routing.ts";
 import type { Session } from "./session.ts";
@@ -22,12 +24,15 @@ export interface AftermathOptions {
   readonly publish: (message: Message) => Promise<void>;
   /** Takes the session out of all that this broker knows. */
   readonly forget: (clientId: string) => void;
+  readonly log: Log;
 }
 
 export class Aftermath {
   readonly #options: AftermathOptions;
   /** Sessions with something to be done while their client is away: a will, an end. */
   readonly #away = new Set<Session>();
+  /** What connections that are over have left to be done, by client id. */
+  readonly #settling = new Map<string, Promise<void>>();
 
   constructor(options: AftermathOptions) {
     this.#options = options;
@@ -47,6 +52,37 @@ export class Aftermath {
     return this.#away;
   }
 
+  /** What a connection leaves behind is done before the next one with its client id begins. */
+  settle(session: Session, run: () => Promise<void>): Promise<void> {
+    const { clientId } = session;
+    const before = this.#settling.get(clientId);
+    const settled: Promise<void> = (before ?? Promise.resolve())
+      .then(run)
+      .catch((fault) => this.failed(session, fault))
+      .finally(() => {
+        if (this.#settling.get(clientId) === settled) this.#settling.delete(clientId);
+      });
+    this.#settling.set(clientId, settled);
+    return settled;
+  }
+
+  /** Resolves when that is done; undefined: nothing is left of the client's connections. */
+  settling(clientId: string): Promise<void> | undefined {
+    return this.#settling.get(clientId);
+  }
+
+  /** Something cannot be done for the session now; what is kept of it is as it was. */
+  failed({ clientId }: Session, fault: unknown): void {
+    // Whoever has its client now looks after it.
+    if (isMoved(fault)) return;
+    this.#options.log.error({ client: clientId, why: reasonOf(fault) }, "session not looked after");
+  }
+
+  /** Resolves when all that ended connections left behind is done. */
+  async close(): Promise<void> {
+    await Promise.all(this.#settling.values());
+  }
+
   /**
    * The connection is over that the session's client had at `broker`: the session ends with it, or is
    * kept with what is left of it to do.
@@ -64,6 +100,16 @@ export class Aftermath {
     if (session.isConnected) return;
     this.watch(session);
     await this.save(session, broker);
+  }
+
+  /** `broker` died with this session's connection, or was this broker's own earlier life. */
+  async lost(session: Session, broker: string): Promise<void> {
+    session.connectedTo = undefined;
+    session.awaySinceMs ??= steadyNowMs();
+    // All that is in its queue may have been sent.
+    if (session.isKept) session.sentUpTo = await this.#queueOf(session).newest();
+    await this.goAway(session, broker);
+    if (session.isLasting) await this.handOverShared(session, []);
   }
 
   /**
@@ -138,7 +184,7 @@ export class Aftermath {
 
   async #handOverQueued(session: Session): Promise<void> {
     if (!session.isMember) return;
-    const queue = this.#options.store.queue(session.clientId);
+    const queue = this.#queueOf(session);
     let after = 0;
     for (;;) {
       const read = await queue.read(after, READ_COUNT_MAX, READ_BYTES_MAX);
@@ -164,4 +210,12 @@ export class Aftermath {
       await queue.remove(number, false);
     }
   }
+  #queueOf({ clientId }: Session): SessionQueue {
+    return this.#options.store.queue(clientId);
+  }
+}
+
+/** Is the session's client connected to another broker by now? */
+export function isMoved(fault: unknown): boolean {
+  return fault instanceof SluiceError && fault.code === "SESSION_MOVED";
 }

@@ -14,6 +14,7 @@ import type { Settings } from "#runtime/settings-schema";
 import { Users } from "#runtime/users";
 import { Access } from "./access.ts";
 import { Admission } from "./admission.ts";
+import { Aftermath } from "./aftermath.ts";
 import { Brokers } from "./brokers.ts";
 import { Claims } from "./claims.ts";
 import { Client, type Host } from "./client.ts";
@@ -83,7 +84,7 @@ export class Mqtt {
   #stopStatistics: () => void = () => {};
 
   private constructor(options: MqttOptions, aedes: Aedes) {
-    const { settings, log, metrics, store, brokerId } = options;
+    const { settings, log, metrics, brokerId } = options;
     const { limits } = settings;
     this.#options = options;
     this.#limits = limits;
@@ -119,19 +120,7 @@ export class Mqtt {
       },
       failed: (fault) => log.error({ why: reasonOf(fault) }, "a message was not handed over"),
     });
-    const routing = this.#routing;
-    this.#sessions = new Sessions({
-      brokerId,
-      store,
-      routing,
-      subscriptions,
-      brokers,
-      claims: new Claims({ brokerId, routing }),
-      limits,
-      publish: (will) => this.publish(this.#admission.retainable(will)),
-      rightsOf: (identity) => this.#access.rightsOf(identity),
-      log,
-    });
+    this.#sessions = this.#createSessions(subscriptions, brokers);
     const counts = countersOf(metrics);
     const subscribing = new Subscribing({
       sessions: this.#sessions,
@@ -257,6 +246,31 @@ export class Mqtt {
 
   #accept(stream: Duplex, peer: Peer, entrance: Entrance): void {
     this.#clients.add(new Client(stream, peer, entrance, this.#host));
+  }
+
+  #createSessions(subscriptions: Subscriptions<Recipient>, brokers: Brokers): Sessions {
+    const { brokerId, store, log } = this.#options;
+    const routing = this.#routing;
+    const aftermath = new Aftermath({
+      brokerId,
+      store,
+      routing,
+      publish: (will) => this.publish(this.#admission.retainable(will)),
+      forget: (clientId) => this.#sessions.forget(clientId),
+      log,
+    });
+    return new Sessions({
+      brokerId,
+      store,
+      routing,
+      subscriptions,
+      brokers,
+      claims: new Claims({ brokerId, routing }),
+      aftermath,
+      limits: this.#limits,
+      rightsOf: (identity) => this.#access.rightsOf(identity),
+      log,
+    });
   }
 
   #createHost(subscribing: Subscribing, counts: Counters): Host {

@@ -1,14 +1,13 @@
 // sessions: all sessions that this broker knows: who connects, who takes over, who is away, who ends.
 // Path: client → [sessions] → store, subscriptions, routing. Touches: the store that it is given.
 
-import { reasonOf, SluiceError } from "#contract/errors";
-import type { Message } from "#contract/message";
+import { reasonOf } from "#contract/errors";
 import type { SessionQueue, SessionStore, StoredSession, Will } from "#contract/session";
 import { wait } from "#runtime/backoff";
 import { steadyNowMs } from "#runtime/clock";
 import type { Log } from "#runtime/log";
 import type { Settings } from "#runtime/settings-schema";
-import { Aftermath } from "./aftermath.ts";
+import { type Aftermath, isMoved } from "./aftermath.ts";
 import type { Brokers } from "./brokers.ts";
 import type { Claims } from "./claims.ts";
 import type { ClientRights, Identity } from "./rights.ts";
@@ -31,9 +30,8 @@ export interface SessionsOptions {
   readonly subscriptions: Subscriptions<Recipient>;
   readonly brokers: Brokers;
   readonly claims: Claims;
+  readonly aftermath: Aftermath;
   readonly limits: Settings["limits"];
-  /** Publishes a will. */
-  readonly publish: (message: Message) => Promise<void>;
   readonly rightsOf: (identity: Identity) => ClientRights;
   readonly log: Log;
 }
@@ -49,8 +47,6 @@ export interface Asked {
 export class Sessions {
   readonly #options: SessionsOptions;
   readonly #byId = new Map<string, Session>();
-  /** What connections that are over have left to be done, by client id. */
-  readonly #settling = new Map<string, Promise<void>>();
   readonly #aftermath: Aftermath;
   /** What was learnt of sessions while they are read anew is newer than what is read. */
   readonly #touched = new Set<Set<string>>();
@@ -60,9 +56,7 @@ export class Sessions {
 
   constructor(options: SessionsOptions) {
     this.#options = options;
-    const { brokerId, store, routing, publish } = options;
-    const forget = (clientId: string) => this.#forget(clientId);
-    this.#aftermath = new Aftermath({ brokerId, store, routing, publish, forget });
+    this.#aftermath = options.aftermath;
   }
 
   get count(): number {
@@ -93,7 +87,7 @@ export class Sessions {
     );
     for (let at = 0; at < open.length; at += LOST_AT_ONCE) {
       const some = open.slice(at, at + LOST_AT_ONCE);
-      await Promise.all(some.map((session) => this.#lost(session, brokerId)));
+      await Promise.all(some.map((session) => this.#aftermath.lost(session, brokerId)));
     }
     this.#timer = setInterval(() => this.#sweep(), SWEEP_MS);
   }
@@ -112,8 +106,7 @@ export class Sessions {
       this.#touched.delete(touched);
     }
     for (const { clientId, isKept, isHere } of [...this.#byId.values()]) {
-      if (isKept && !isHere && !kept.has(clientId) && !touched.has(clientId))
-        this.#forget(clientId);
+      if (isKept && !isHere && !kept.has(clientId) && !touched.has(clientId)) this.forget(clientId);
     }
   }
 
@@ -124,7 +117,7 @@ export class Sessions {
   /** Resolves when all that ended connections left behind is done. */
   async close(): Promise<void> {
     clearInterval(this.#timer);
-    await Promise.all(this.#settling.values());
+    await this.#aftermath.close();
   }
 
   /** Asks every session's rights anew: the settings have changed. */
@@ -149,7 +142,7 @@ export class Sessions {
     const released = this.#expectRelease(clientId);
     const token = await claims.claim(clientId, asked.clean);
     try {
-      await this.#settling.get(clientId);
+      await this.#aftermath.settling(clientId);
       const known = await this.#resume(asked, released);
       const session = known ?? this.#create(asked.identity);
       this.#entering += 1;
@@ -204,7 +197,7 @@ export class Sessions {
     session.awaySinceMs = steadyNowMs();
     const shared = attached.outgoing.end();
     if (!isWillDue) session.will = undefined;
-    await this.#settle(session, async () => {
+    await this.#aftermath.settle(session, async () => {
       await attached.settled;
       await this.#aftermath.goAway(session);
       await this.#aftermath.handOverShared(session, shared);
@@ -233,7 +226,7 @@ export class Sessions {
         if (isOurs) return;
         claims.told(notice.clientId);
         this.#touch(notice.clientId);
-        if (!claims.isAdopting(notice.clientId)) this.#forget(notice.clientId);
+        if (!claims.isAdopting(notice.clientId)) this.forget(notice.clientId);
         return;
       case "echo":
         claims.heard(notice.token);
@@ -266,7 +259,7 @@ export class Sessions {
     if (!session?.isStored || this.#options.claims.isAdopting(clientId)) return;
     const isOurs = () => session.isHere || (session.wasHere && session.connectedTo === undefined);
     if (!isOurs()) return;
-    void this.#settle(session, async () => {
+    void this.#aftermath.settle(session, async () => {
       if (isOurs() && session.isStored) await this.#aftermath.save(session);
     });
   }
@@ -295,8 +288,8 @@ export class Sessions {
     const isWillDue = !(session.isLasting && !clean && will && will.delaySeconds > 0);
     session.will = undefined;
     const { clientId } = session;
-    if (!session.isLasting) this.#forget(clientId);
-    void this.#settle(session, async () => {
+    if (!session.isLasting) this.forget(clientId);
+    void this.#aftermath.settle(session, async () => {
       await attached.settled;
       if (will && isWillDue) await this.#aftermath.publishWill(will, session.rights);
       if (!isOurs) await this.#options.routing.notify({ kind: "released", clientId });
@@ -308,27 +301,13 @@ export class Sessions {
     });
   }
 
-  /** What a connection leaves behind is done before the next one with its client id begins. */
-  #settle(session: Session, run: () => Promise<void>): Promise<void> {
-    const { clientId } = session;
-    const before = this.#settling.get(clientId);
-    const settled: Promise<void> = (before ?? Promise.resolve())
-      .then(run)
-      .catch((fault) => this.#failed(session, fault))
-      .finally(() => {
-        if (this.#settling.get(clientId) === settled) this.#settling.delete(clientId);
-      });
-    this.#settling.set(clientId, settled);
-    return settled;
-  }
-
   /** A CONNECT failed on its way in: unless another one follows, the session's client is away. */
   async #leaveAway(clientId: string, token: string): Promise<void> {
     const session = this.#byId.get(clientId);
     if (!session || session.isHere || !this.#options.claims.isNewest(clientId, token)) return;
     session.connectedTo = undefined;
     session.awaySinceMs ??= steadyNowMs();
-    await this.#settle(session, () => this.#aftermath.goAway(session));
+    await this.#aftermath.settle(session, () => this.#aftermath.goAway(session));
   }
 
   async #resume(
@@ -367,10 +346,10 @@ export class Sessions {
   /** A client went to another broker while its connection here was being wound up. */
   #releaseSettled(session: Session): void {
     const { clientId } = session;
-    const settling = this.#settling.get(clientId);
+    const settling = this.#aftermath.settling(clientId);
     settling
       ?.then(() => this.#options.routing.notify({ kind: "released", clientId }))
-      .catch((fault) => this.#failed(session, fault));
+      .catch((fault) => this.#aftermath.failed(session, fault));
   }
 
   /** A will that the broker of the last connection publishes, or this one when that has died. */
@@ -417,16 +396,6 @@ export class Sessions {
     return this.#options.store.queue(clientId);
   }
 
-  /** `broker` died with this session's connection, or was this broker's own earlier life. */
-  async #lost(session: Session, broker: string): Promise<void> {
-    session.connectedTo = undefined;
-    session.awaySinceMs ??= steadyNowMs();
-    // All that is in its queue may have been sent.
-    if (session.isKept) session.sentUpTo = await this.#queueOf(session).newest();
-    await this.#aftermath.goAway(session, broker);
-    if (session.isLasting) await this.#aftermath.handOverShared(session, []);
-  }
-
   /** A session that another broker has, or that was kept. */
   #learn(stored: StoredSession): void {
     const { subscriptions, rightsOf, brokerId } = this.#options;
@@ -444,7 +413,8 @@ export class Sessions {
     else this.#options.brokers.expect(stored.connectedTo);
   }
 
-  #forget(clientId: string): void {
+  /** Takes the session out of all that this broker knows, unless its client is here. */
+  forget(clientId: string): void {
     const session = this.#byId.get(clientId);
     if (!session || session.isHere) return;
     this.#options.subscriptions.removeAll(session);
@@ -456,7 +426,7 @@ export class Sessions {
   announceShared(): void {
     for (const session of this.#byId.values()) {
       if (!session.isHere || session.isKept) continue;
-      this.save(session)?.catch((fault) => this.#failed(session, fault));
+      this.save(session)?.catch((fault) => this.#aftermath.failed(session, fault));
     }
   }
 
@@ -468,8 +438,9 @@ export class Sessions {
     for (const session of this.#aftermath.watched) {
       const { clientId } = session;
       // A CONNECT on its way in has the session; what is under way for it comes first.
-      if (this.#options.claims.has(clientId) || this.#settling.has(clientId)) continue;
-      if (session.isDue) void this.#settle(session, () => this.#aftermath.lookAfter(session));
+      if (this.#options.claims.has(clientId) || this.#aftermath.settling(clientId)) continue;
+      if (session.isDue)
+        void this.#aftermath.settle(session, () => this.#aftermath.lookAfter(session));
     }
   }
 
@@ -478,13 +449,13 @@ export class Sessions {
     for (const session of [...this.#byId.values()]) {
       if (session.connectedTo !== dead) continue;
       session.connectedTo = undefined;
-      if (!session.isStored) this.#forget(session.clientId);
+      if (!session.isStored) this.forget(session.clientId);
       else if (this.#options.brokers.isFirst) {
-        void this.#settle(session, async () => {
+        void this.#aftermath.settle(session, async () => {
           // If it is not dead but was cut off, it must hear this before its client goes on there.
           const { clientId } = session;
           await this.#options.routing.notify({ kind: "lost", clientId, broker: dead });
-          await this.#lost(session, dead);
+          await this.#aftermath.lost(session, dead);
         });
       } else this.#aftermath.watch(session);
     }
@@ -494,14 +465,4 @@ export class Sessions {
       });
     }
   }
-
-  #failed({ clientId }: Session, fault: unknown): void {
-    // Whoever has its client now looks after it.
-    if (isMoved(fault)) return;
-    this.#options.log.error({ client: clientId, why: reasonOf(fault) }, "session not looked after");
-  }
-}
-
-function isMoved(fault: unknown): boolean {
-  return fault instanceof SluiceError && fault.code === "SESSION_MOVED";
 }
