@@ -1,6 +1,6 @@
 // aftermath: what is left to be done when a connection is over, in its turn: the will, the session's end,
 // messages of shared subscriptions for another member.
-// Path: sessions → [aftermath] → store, routing. Touches: the store that it is given.
+// Path: sessions, notices → [aftermath] → store, routing. Touches: the store that it is given.
 
 import { reasonOf, SluiceError } from "#contract/errors";
 import type { Message } from "#contract/message";

@@ -21,6 +21,7 @@ import { Client, type Host } from "./client.ts";
 import { type Counters, countersOf } from "./counters.ts";
 import { Crowding } from "./crowding.ts";
 import { type Listeners, openListeners } from "./listeners.ts";
+import { Notices } from "./notices.ts";
 import { FlushTurn } from "./output.ts";
 import type { Entrance, Peer } from "./reception.ts";
 import { Retained } from "./retained.ts";
@@ -32,7 +33,7 @@ import { type SysTopicsOptions, startSysTopics } from "./sys-topics.ts";
 import { Gathering } from "./wire/packet-reader.ts";
 import { REASON } from "./wire/reason-codes.ts";
 
-/** How often deadlines of connections are looked at. */
+/** How often deadlines are looked at: of connections, of sessions, of brokers that are silent. */
 const TICK_MS = 500;
 const HEARTBEAT_MS = 5_000;
 /** A broker of the cluster that was silent for longer is dead. */
@@ -67,6 +68,7 @@ export class Mqtt {
   readonly #access: Access;
   readonly #routing: Routing;
   readonly #sessions: Sessions;
+  readonly #notices: Notices;
   readonly #retained = new Retained();
   readonly #crowding = new Crowding({
     tell: () => {
@@ -84,7 +86,7 @@ export class Mqtt {
   #stopStatistics: () => void = () => {};
 
   private constructor(options: MqttOptions, aedes: Aedes) {
-    const { settings, log, metrics, brokerId } = options;
+    const { settings, log, metrics, store, brokerId } = options;
     const { limits } = settings;
     this.#options = options;
     this.#limits = limits;
@@ -113,14 +115,24 @@ export class Mqtt {
       retain: (message) => this.#retained.set(message),
       noticed: (notice, from) => {
         if (notice.kind === "crowded") this.#crowding.heard();
-        else this.#sessions.noticed(notice, from);
+        else this.#notices.noticed(notice, from);
       },
       heard: (from) => {
         if (brokers.heard(from)) this.#sessions.announceShared();
       },
       failed: (fault) => log.error({ why: reasonOf(fault) }, "a message was not handed over"),
     });
-    this.#sessions = this.#createSessions(subscriptions, brokers);
+    const claims = new Claims({ brokerId, routing: this.#routing });
+    const aftermath = this.#createAftermath();
+    const parts = { brokerId, routing: this.#routing, brokers, claims, aftermath };
+    this.#sessions = new Sessions({
+      ...parts,
+      store,
+      subscriptions,
+      limits,
+      rightsOf: (identity) => this.#access.rightsOf(identity),
+    });
+    this.#notices = new Notices({ ...parts, sessions: this.#sessions, log });
     const counts = countersOf(metrics);
     const subscribing = new Subscribing({
       sessions: this.#sessions,
@@ -230,6 +242,8 @@ export class Mqtt {
     const tick = () => {
       const nowMs = performance.now();
       for (const client of this.#clients) client.tick(nowMs);
+      this.#notices.sweep();
+      this.#sessions.sweep();
     };
     this.#timers.push(
       setInterval(tick, TICK_MS),
@@ -248,27 +262,14 @@ export class Mqtt {
     this.#clients.add(new Client(stream, peer, entrance, this.#host));
   }
 
-  #createSessions(subscriptions: Subscriptions<Recipient>, brokers: Brokers): Sessions {
+  #createAftermath(): Aftermath {
     const { brokerId, store, log } = this.#options;
-    const routing = this.#routing;
-    const aftermath = new Aftermath({
+    return new Aftermath({
       brokerId,
       store,
-      routing,
+      routing: this.#routing,
       publish: (will) => this.publish(this.#admission.retainable(will)),
       forget: (clientId) => this.#sessions.forget(clientId),
-      log,
-    });
-    return new Sessions({
-      brokerId,
-      store,
-      routing,
-      subscriptions,
-      brokers,
-      claims: new Claims({ brokerId, routing }),
-      aftermath,
-      limits: this.#limits,
-      rightsOf: (identity) => this.#access.rightsOf(identity),
       log,
     });
   }

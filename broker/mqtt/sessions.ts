@@ -1,23 +1,20 @@
 // sessions: all sessions that this broker knows: who connects, who takes over, who is away, who ends.
-// Path: client → [sessions] → store, subscriptions, routing. Touches: the store that it is given.
+// Path: client, notices → [sessions] → claims, aftermath. Touches: the store that it is given.
 
-import { reasonOf } from "#contract/errors";
 import type { SessionQueue, SessionStore, StoredSession, Will } from "#contract/session";
 import { wait } from "#runtime/backoff";
 import { steadyNowMs } from "#runtime/clock";
-import type { Log } from "#runtime/log";
 import type { Settings } from "#runtime/settings-schema";
 import { type Aftermath, isMoved } from "./aftermath.ts";
 import type { Brokers } from "./brokers.ts";
 import type { Claims } from "./claims.ts";
 import type { ClientRights, Identity } from "./rights.ts";
-import type { Notice, Recipient, Routing } from "./routing.ts";
+import type { Recipient, Routing } from "./routing.ts";
 import { type Attached, identityOf, Session } from "./session.ts";
 import type { Subscriptions } from "./subscriptions.ts";
 import { REASON } from "./wire/reason-codes.ts";
 import { WireError } from "./wire/wire-error.ts";
 
-const SWEEP_MS = 500;
 /** How long a CONNECT waits for the broker of the client's last connection. */
 const RELEASE_MS_MAX = 1_000;
 /** How many sessions are brought up to date at once. */
@@ -33,7 +30,6 @@ export interface SessionsOptions {
   readonly aftermath: Aftermath;
   readonly limits: Settings["limits"];
   readonly rightsOf: (identity: Identity) => ClientRights;
-  readonly log: Log;
 }
 
 /** What a CONNECT asks for, of a client that may have it. */
@@ -52,7 +48,6 @@ export class Sessions {
   readonly #touched = new Set<Set<string>>();
   /** Sessions on their way in, which count. */
   #entering = 0;
-  #timer: NodeJS.Timeout | undefined;
 
   constructor(options: SessionsOptions) {
     this.#options = options;
@@ -82,14 +77,11 @@ export class Sessions {
   async open(): Promise<void> {
     const { brokerId } = this.#options;
     await this.readAnew();
-    const open = [...this.#byId.values()].filter(
-      (session) => session.connectedTo === brokerId && !session.isHere,
-    );
+    const open = this.connectedTo(brokerId).filter(({ isHere }) => !isHere);
     for (let at = 0; at < open.length; at += LOST_AT_ONCE) {
       const some = open.slice(at, at + LOST_AT_ONCE);
       await Promise.all(some.map((session) => this.#aftermath.lost(session, brokerId)));
     }
-    this.#timer = setInterval(() => this.#sweep(), SWEEP_MS);
   }
 
   /** Reads what is kept: at the start, and when other brokers may have said what passed us by. */
@@ -100,7 +92,7 @@ export class Sessions {
     try {
       for await (const stored of this.#options.store.sessions()) {
         kept.add(stored.clientId);
-        if (!touched.has(stored.clientId)) this.#learn(stored);
+        if (!touched.has(stored.clientId)) this.learn(stored);
       }
     } finally {
       this.#touched.delete(touched);
@@ -110,14 +102,14 @@ export class Sessions {
     }
   }
 
-  #touch(clientId: string): void {
+  /** Something newer is known of the session than what is being read. */
+  touch(clientId: string): void {
     for (const touched of this.#touched) touched.add(clientId);
   }
 
   /** Resolves when all that ended connections left behind is done. */
-  async close(): Promise<void> {
-    clearInterval(this.#timer);
-    await this.#aftermath.close();
+  close(): Promise<void> {
+    return this.#aftermath.close();
   }
 
   /** Asks every session's rights anew: the settings have changed. */
@@ -182,6 +174,15 @@ export class Sessions {
     }
   }
 
+  get(clientId: string): Session | undefined {
+    return this.#byId.get(clientId);
+  }
+
+  /** Those whose clients are connected to that broker. */
+  connectedTo(broker: string): Session[] {
+    return [...this.#byId.values()].filter((session) => session.connectedTo === broker);
+  }
+
   /** Is this the session of its client id, and not one that has ended? */
   isCurrent(session: Session): boolean {
     return this.#byId.get(session.clientId) === session;
@@ -204,81 +205,11 @@ export class Sessions {
     });
   }
 
-  /** What brokers tell each other. */
-  noticed(notice: Notice, brokerId: string): void {
-    const isOurs = brokerId === this.#options.brokerId;
-    const { claims } = this.#options;
-    switch (notice.kind) {
-      case "connect":
-        this.#connectNoticed(notice, brokerId);
-        return;
-      case "released":
-        claims.released(notice.clientId);
-        if (!isOurs) this.#rewrite(notice.clientId);
-        return;
-      case "session":
-        if (isOurs) return;
-        claims.told(notice.session.clientId);
-        this.#touch(notice.session.clientId);
-        if (!claims.isAdopting(notice.session.clientId)) this.#learn(notice.session);
-        return;
-      case "ended":
-        if (isOurs) return;
-        claims.told(notice.clientId);
-        this.#touch(notice.clientId);
-        if (!claims.isAdopting(notice.clientId)) this.forget(notice.clientId);
-        return;
-      case "echo":
-        claims.heard(notice.token);
-        return;
-      case "lost":
-        if (notice.broker === this.#options.brokerId) this.#takenForDead(notice.clientId);
-        return;
-      case "born":
-        this.announceShared();
-    }
-  }
-
   /**
-   * This broker was silent for so long that another one has done all that a client's connection here
-   * leaves behind: it must be over, and its will is not published again.
+   * The old connection is over; the session goes on at the new one, or ends. `isOurs`: the new one is
+   * at this broker, too.
    */
-  #takenForDead(clientId: string): void {
-    const session = this.#byId.get(clientId);
-    if (!session?.attached) return;
-    session.will = undefined;
-    session.attached.end(REASON.serverBusy, "the broker was cut off from its cluster");
-  }
-
-  /**
-   * Another broker has done with a client that is here: what it wrote last of the session, and would
-   * not have if it had known, is written over.
-   */
-  #rewrite(clientId: string): void {
-    const session = this.#byId.get(clientId);
-    if (!session?.isStored || this.#options.claims.isAdopting(clientId)) return;
-    const isOurs = () => session.isHere || (session.wasHere && session.connectedTo === undefined);
-    if (!isOurs()) return;
-    void this.#aftermath.settle(session, async () => {
-      if (isOurs() && session.isStored) await this.#aftermath.save(session);
-    });
-  }
-
-  #connectNoticed(
-    { clientId, token, clean }: Notice & { kind: "connect" },
-    brokerId: string,
-  ): void {
-    const isOurs = brokerId === this.#options.brokerId;
-    this.#options.claims.claimed(clientId, token, isOurs);
-    const session = this.#byId.get(clientId);
-    if (session?.attached) this.#takeOver(session, session.attached, clean, isOurs);
-    else if (session && !isOurs) this.#releaseSettled(session);
-    // What this broker has still to do for its last connection must not say that it is away.
-    if (session && !isOurs && !session.isHere) session.connectedTo = brokerId;
-  }
-
-  /** The old connection is over; the session goes on at the new one, or ends. */
-  #takeOver(session: Session, attached: Attached, clean: boolean, isOurs: boolean): void {
+  takeOver(session: Session, attached: Attached, clean: boolean, isOurs: boolean): void {
     session.detach();
     session.awaySinceMs = steadyNowMs();
     const shared = attached.outgoing.end();
@@ -332,7 +263,7 @@ export class Sessions {
   async #find(clientId: string): Promise<Session | undefined> {
     if (this.#options.brokers.isAlone) return undefined;
     const stored = await this.#options.store.load(clientId);
-    if (stored) this.#learn(stored);
+    if (stored) this.learn(stored);
     return this.#byId.get(clientId);
   }
 
@@ -341,15 +272,6 @@ export class Sessions {
     const connectedTo = this.#byId.get(clientId)?.connectedTo;
     if (connectedTo === undefined || connectedTo === this.#options.brokerId) return undefined;
     return this.#options.claims.awaitRelease(clientId);
-  }
-
-  /** A client went to another broker while its connection here was being wound up. */
-  #releaseSettled(session: Session): void {
-    const { clientId } = session;
-    const settling = this.#aftermath.settling(clientId);
-    settling
-      ?.then(() => this.#options.routing.notify({ kind: "released", clientId }))
-      .catch((fault) => this.#aftermath.failed(session, fault));
   }
 
   /** A will that the broker of the last connection publishes, or this one when that has died. */
@@ -396,8 +318,8 @@ export class Sessions {
     return this.#options.store.queue(clientId);
   }
 
-  /** A session that another broker has, or that was kept. */
-  #learn(stored: StoredSession): void {
+  /** Takes in a session that another broker has, or that was kept, unless its client is here. */
+  learn(stored: StoredSession): void {
     const { subscriptions, rightsOf, brokerId } = this.#options;
     const identity = identityOf(stored);
     const session = this.#byId.get(stored.clientId) ?? new Session(identity, rightsOf(identity));
@@ -430,39 +352,15 @@ export class Sessions {
     }
   }
 
-  /** Wills that are due, sessions whose time is over, sessions of brokers that died. */
-  #sweep(): void {
-    const { brokers } = this.#options;
-    for (const dead of brokers.sweep()) this.#brokerDied(dead);
+  /** Wills that are due, sessions whose time is over: one broker sees to them, for all. */
+  sweep(): void {
+    const { brokers, claims, aftermath } = this.#options;
     if (!brokers.isFirst) return;
-    for (const session of this.#aftermath.watched) {
+    for (const session of aftermath.watched) {
       const { clientId } = session;
       // A CONNECT on its way in has the session; what is under way for it comes first.
-      if (this.#options.claims.has(clientId) || this.#aftermath.settling(clientId)) continue;
-      if (session.isDue)
-        void this.#aftermath.settle(session, () => this.#aftermath.lookAfter(session));
-    }
-  }
-
-  #brokerDied(dead: string): void {
-    this.#options.log.warn({ broker: dead }, "a broker of the cluster has died");
-    for (const session of [...this.#byId.values()]) {
-      if (session.connectedTo !== dead) continue;
-      session.connectedTo = undefined;
-      if (!session.isStored) this.forget(session.clientId);
-      else if (this.#options.brokers.isFirst) {
-        void this.#aftermath.settle(session, async () => {
-          // If it is not dead but was cut off, it must hear this before its client goes on there.
-          const { clientId } = session;
-          await this.#options.routing.notify({ kind: "lost", clientId, broker: dead });
-          await this.#aftermath.lost(session, dead);
-        });
-      } else this.#aftermath.watch(session);
-    }
-    for (const { clientId, will, rights } of this.#options.claims.takeOwed(dead)) {
-      this.#aftermath.publishWill(will, rights).catch((fault) => {
-        this.#options.log.error({ client: clientId, why: reasonOf(fault) }, "will not published");
-      });
+      if (claims.has(clientId) || aftermath.settling(clientId)) continue;
+      if (session.isDue) void aftermath.settle(session, () => aftermath.lookAfter(session));
     }
   }
 }
