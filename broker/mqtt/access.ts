@@ -7,8 +7,8 @@ import type { Log } from "#runtime/log";
 import type { Metrics } from "#runtime/metrics";
 import { printable } from "#runtime/printable";
 import type { Settings } from "#runtime/settings-schema";
-import { RefusalLog } from "./refusal-log.ts";
 import { type ClientRights, type Identity, Rights } from "./rights.ts";
+import { SparingLog } from "./sparing-log.ts";
 import { REASON } from "./wire/reason-codes.ts";
 
 export interface AccessPeer {
@@ -46,7 +46,7 @@ const NO_PASSWORD = new Uint8Array();
 export class Access {
   readonly #options: AccessOptions;
   readonly #count: (labels: { reason: string }) => void;
-  readonly #refusals: RefusalLog;
+  readonly #refusals: SparingLog;
   #settings: Settings["access"];
   #users: UserCheck;
   #rights: Rights;
@@ -58,7 +58,7 @@ export class Access {
     this.#settings = settings;
     this.#users = openUsers(settings.users_file);
     this.#rights = new Rights(settings.rights);
-    this.#refusals = new RefusalLog(log, "CONNECT refused");
+    this.#refusals = new SparingLog((line) => log.warn(line, "CONNECT refused"));
     this.#count = metrics.counter(
       "sluice_connects_refused_total",
       "CONNECT packets that were refused, by reason.",
@@ -89,9 +89,10 @@ export class Access {
   }
 
   /** Counts and logs a refusal on any ground; `reason` is one of few words, as "will". */
-  refused(peer: AccessPeer, { clientId, username }: Login, reason: string): void {
+  refused({ ip }: AccessPeer, { clientId, username }: Login, reason: string): void {
     this.#count({ reason });
-    this.#refusals.tell(reason, peer, { clientId: shown(clientId), username: shown(username) });
+    const line = { ip, clientId: shown(clientId), username: shown(username) };
+    this.#refusals.tell(reason, ip, line);
   }
 
   /** What the client may do by the settings of now: ask again after a reload. */

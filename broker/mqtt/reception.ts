@@ -7,7 +7,7 @@ import type { Log } from "#runtime/log";
 import type { Metrics, Tally } from "#runtime/metrics";
 import type { ListenerSettings, Settings } from "#runtime/settings-schema";
 import type { ProxyHeader } from "./proxy-protocol.ts";
-import { RefusalLog } from "./refusal-log.ts";
+import { SparingLog } from "./sparing-log.ts";
 
 export interface Peer {
   readonly protocol: ListenerSettings["protocol"];
@@ -75,7 +75,7 @@ const LOGGED: ReadonlySet<RefusalReason> = new Set([
 export class Reception {
   readonly #options: ReceptionOptions;
   readonly #countRefused: (labels: { reason: string }) => void;
-  readonly #refusals: RefusalLog;
+  readonly #refusals: SparingLog;
   readonly #accepted = new Map<string, Tally>();
   /** Those that could not be handed over at once. */
   readonly #arriving = new Set<Arrival>();
@@ -86,9 +86,8 @@ export class Reception {
   constructor(options: ReceptionOptions) {
     const { metrics, log } = options;
     this.#options = options;
-    this.#refusals = new RefusalLog(
-      log,
-      "connection refused; see sluice_connections_refused_total",
+    this.#refusals = new SparingLog((line) =>
+      log.warn(line, "connection refused; see sluice_connections_refused_total"),
     );
     metrics.gauge("sluice_connections", "Open connections.", () => this.#connections);
     metrics.gauge(
@@ -196,7 +195,7 @@ export class Reception {
 
   #tell(reason: RefusalReason, why: string, ip: string | undefined): void {
     this.#countRefused({ reason });
-    if (LOGGED.has(reason)) this.#refusals.tell(reason, { ip }, { why });
+    if (LOGGED.has(reason)) this.#refusals.tell(reason, ip, { ip, why });
     else this.#options.log.debug({ reason, why, ip }, "connection refused");
   }
 
