@@ -11,6 +11,7 @@ import type { ClientRights } from "./rights.ts";
 import type { Routing } from "./routing.ts";
 import type { Session } from "./session.ts";
 import type { Entry } from "./sources.ts";
+import { SparingLog } from "./sparing-log.ts";
 
 /** What is read of a queue at once when its shared messages go to another member. */
 const READ_COUNT_MAX = 256;
@@ -33,9 +34,13 @@ export class Aftermath {
   readonly #away = new Set<Session>();
   /** What connections that are over have left to be done, by client id. */
   readonly #settling = new Map<string, Promise<void>>();
+  /** A disk that is full fails each client that leaves or returns, over and over. */
+  readonly #failures: SparingLog;
 
   constructor(options: AftermathOptions) {
+    const { log } = options;
     this.#options = options;
+    this.#failures = new SparingLog((line) => log.error(line, "session not looked after"));
   }
 
   /** Its client is away: its will and its end are looked after from now on. */
@@ -75,7 +80,7 @@ export class Aftermath {
   failed({ clientId }: Session, fault: unknown): void {
     // Whoever has its client now looks after it.
     if (isMoved(fault)) return;
-    this.#options.log.error({ client: clientId, why: reasonOf(fault) }, "session not looked after");
+    this.#failures.tell(kindOf(fault), undefined, { client: clientId, why: reasonOf(fault) });
   }
 
   /** Resolves when all that ended connections left behind is done. */
@@ -218,4 +223,10 @@ export class Aftermath {
 /** Is the session's client connected to another broker by now? */
 export function isMoved(fault: unknown): boolean {
   return fault instanceof SluiceError && fault.code === "SESSION_MOVED";
+}
+
+/** One of few words, whatever the message names. */
+function kindOf(fault: unknown): string {
+  if (fault instanceof SluiceError) return fault.code;
+  return fault instanceof Error ? fault.name : "unknown";
 }

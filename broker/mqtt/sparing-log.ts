@@ -1,5 +1,5 @@
 // sparing-log: tells what may happen over and over so that it neither fills the log nor hides the rest.
-// Path: reception, access → [sparing-log]. Touches: the log that it is given.
+// Path: reception, access, aftermath → [sparing-log]. Touches: the log that it is given.
 
 export const SPARING_LOG = { windowMs: 10_000, linesInWindowMax: 10 } as const;
 

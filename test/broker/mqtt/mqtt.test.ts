@@ -3,6 +3,7 @@ import { type EventEmitter, once } from "node:events";
 import { connect as connectTcp } from "node:net";
 import { type TestContext, test } from "node:test";
 import { connect as connectMqtt, type IClientOptions, type MqttClient } from "mqtt";
+import { pino } from "pino";
 import * as v from "valibot";
 import { SluiceError } from "#contract/errors";
 import type { Custody, Taken, Taking } from "#contract/session";
@@ -32,6 +33,8 @@ async function startBroker(
     /** A balancer is in front of it. */
     proxy?: boolean;
     take?: (taking: Taking) => Promise<void>;
+    /** Is awaited before a session is saved in the store. */
+    saving?: () => Promise<void>;
     /** Is awaited before a session is removed from the store. */
     removing?: () => Promise<void>;
   } = {},
@@ -59,7 +62,10 @@ async function startBroker(
       sessions: () => sessions.sessions(),
       retained: () => sessions.retained(),
       load: (clientId) => sessions.load(clientId),
-      save: (session) => sessions.save(session),
+      async save(session) {
+        await options.saving?.();
+        await sessions.save(session);
+      },
       queue: (clientId) => sessions.queue(clientId),
       async remove(clientId) {
         await options.removing?.();
@@ -421,4 +427,38 @@ test("a client that returns while its old session is being removed keeps its new
   async function roundTrips(by: MqttClient, count: number): Promise<void> {
     for (let i = 0; i < count; i++) await by.publishAsync("elsewhere", `${i}`, { qos: 1 });
   }
+});
+
+test("while the disk is full, clients that leave and return do not fill the log", async (t) => {
+  const lines: Record<string, unknown>[] = [];
+  const log = pino({ level: "error" }, { write: (line) => lines.push(JSON.parse(line)) });
+  let isFull = false;
+  const saving = async () => {
+    if (isFull) throw new SluiceError("STORE_FAILED", "no space left");
+  };
+  const { port, connect } = await startBroker(t, { log, saving });
+  const kept = (clientId: string) => ({ clientId, clean: false });
+  const leaving: MqttClient[] = [];
+  for (let i = 0; i < 20; i++) leaving.push(await connect(kept(`device-${i}`)));
+  isFull = true;
+  for (const client of leaving) await client.endAsync();
+  const returning = connectMqtt(`mqtt://127.0.0.1:${port}`, {
+    ...kept("device-0"),
+    reconnectPeriod: 1,
+  });
+  t.after(() => returning.end(true));
+  let ends = 0;
+  returning.on("close", () => {
+    ends += 1;
+  });
+  await waitFor("connections that end", () => ends >= 20);
+  const told = lines.map(({ msg, reason, why, unlogged }) => ({ msg, reason, why, unlogged }));
+  assert.deepEqual(told, [
+    {
+      msg: "session not looked after",
+      reason: "STORE_FAILED",
+      why: "no space left",
+      unlogged: 0,
+    },
+  ]);
 });
