@@ -2,7 +2,7 @@
 // messages of shared subscriptions for another member.
 // Path: sessions, notices → [aftermath] → store, routing. Touches: the store that it is given.
 
-import { reasonOf, SluiceError } from "#contract/errors";
+import { SluiceError } from "#contract/errors";
 import type { Message } from "#contract/message";
 import type { SessionQueue, SessionStore, Will } from "#contract/session";
 import { steadyNowMs } from "#runtime/clock";
@@ -80,7 +80,7 @@ export class Aftermath {
   failed({ clientId }: Session, fault: unknown): void {
     // Whoever has its client now looks after it.
     if (isMoved(fault)) return;
-    this.#failures.tell(kindOf(fault), undefined, { client: clientId, why: reasonOf(fault) });
+    this.#failures.tellFault(fault, { client: clientId });
   }
 
   /** Resolves when all that ended connections left behind is done. */
@@ -223,10 +223,4 @@ export class Aftermath {
 /** Is the session's client connected to another broker by now? */
 export function isMoved(fault: unknown): boolean {
   return fault instanceof SluiceError && fault.code === "SESSION_MOVED";
-}
-
-/** One of few words, whatever the message names. */
-function kindOf(fault: unknown): string {
-  if (fault instanceof SluiceError) return fault.code;
-  return fault instanceof Error ? fault.name : "unknown";
 }

@@ -3,7 +3,6 @@
 
 import type { Duplex } from "node:stream";
 import { Aedes, type AedesOptions } from "aedes";
-import { reasonOf } from "#contract/errors";
 import type { Message } from "#contract/message";
 import type { Custody, SessionStore } from "#contract/session";
 import { wait } from "#runtime/backoff";
@@ -27,6 +26,7 @@ import type { Entrance, Peer } from "./reception.ts";
 import { Retained } from "./retained.ts";
 import { type Order, type Recipient, Routing } from "./routing.ts";
 import { Sessions } from "./sessions.ts";
+import { SparingLog } from "./sparing-log.ts";
 import { Subscribing } from "./subscribing.ts";
 import { Subscriptions } from "./subscriptions.ts";
 import { type SysTopicsOptions, startSysTopics } from "./sys-topics.ts";
@@ -107,6 +107,7 @@ export class Mqtt {
       silentMsMax: SILENT_MS_MAX,
       now: () => performance.now(),
     });
+    const failures = new SparingLog((line) => log.error(line, "a message was not handed over"));
     const custody = this.#custodyOfAll();
     this.#routing = new Routing({
       aedes,
@@ -120,7 +121,7 @@ export class Mqtt {
       heard: (from) => {
         if (brokers.heard(from)) this.#sessions.announceShared();
       },
-      failed: (fault) => log.error({ why: reasonOf(fault) }, "a message was not handed over"),
+      failed: (fault) => failures.tellFault(fault),
     });
     const claims = new Claims({ brokerId, routing: this.#routing });
     const aftermath = this.#createAftermath();

@@ -1,5 +1,7 @@
 // sparing-log: tells what may happen over and over so that it neither fills the log nor hides the rest.
-// Path: reception, access, aftermath → [sparing-log]. Touches: the log that it is given.
+// Path: reception, access, aftermath, mqtt → [sparing-log]. Touches: the log that it is given.
+
+import { reasonOf, SluiceError } from "#contract/errors";
 
 export const SPARING_LOG = { windowMs: 10_000, linesInWindowMax: 10 } as const;
 
@@ -37,6 +39,11 @@ export class SparingLog {
     window.unlogged = 0;
   }
 
+  /** Logs a fault of whatever kind; its message, of which there may be many, is not its reason. */
+  tellFault(fault: unknown, line: object = {}): void {
+    this.tell(kindOf(fault), undefined, { ...line, why: reasonOf(fault) });
+  }
+
   #windowOf(reason: string): Window {
     const nowMs = this.#nowMs();
     const window = this.#windows.get(reason) ?? { sinceMs: nowMs, origins: new Set(), unlogged: 0 };
@@ -47,4 +54,9 @@ export class SparingLog {
     this.#windows.set(reason, window);
     return window;
   }
+}
+
+function kindOf(fault: unknown): string {
+  if (fault instanceof SluiceError) return fault.code;
+  return fault instanceof Error ? fault.name : "unknown";
 }
