@@ -4,6 +4,7 @@
 import type { QueuedMessage, QueueTarget, SessionQueue } from "#contract/session";
 import { decodeMessage } from "./document.ts";
 import { SESSION_FIELDS, type SessionKeys, sessionKeys } from "./keys.ts";
+import type { Removals } from "./removals.ts";
 import { SCRIPTS, type Scripts } from "./scripts.ts";
 
 /** An entry of a stream as Redis answers it: the id, then names and values in turn. */
@@ -12,10 +13,14 @@ type Entry = readonly [id: Buffer, fields: readonly Buffer[]];
 /** One session's queue: a stream that numbers its entries 0-1, 0-2, … even after it was emptied. */
 export class ClusterQueue implements SessionQueue {
   readonly #scripts: Scripts;
+  readonly #removals: Removals;
+  readonly #clientId: string;
   readonly #keys: SessionKeys;
 
-  constructor(scripts: Scripts, clientId: string) {
+  constructor(scripts: Scripts, removals: Removals, clientId: string) {
     this.#scripts = scripts;
+    this.#removals = removals;
+    this.#clientId = clientId;
     this.#keys = sessionKeys(clientId);
   }
 
@@ -32,11 +37,12 @@ export class ClusterQueue implements SessionQueue {
   }
 
   async release(number: number): Promise<void> {
-    await this.#scripts.runSurely(SCRIPTS.release, this.#entryKeys(), [number]);
+    const { session, queue, released } = this.#keys;
+    await this.#scripts.runSurely(SCRIPTS.release, [session, queue, released], [number]);
   }
 
-  async remove(number: number): Promise<void> {
-    await this.#scripts.runSurely(SCRIPTS.remove, this.#entryKeys(), [number]);
+  remove(number: number): Promise<void> {
+    return this.#removals.add(this.#clientId, number);
   }
 
   async newest(): Promise<number> {
@@ -59,11 +65,6 @@ export class ClusterQueue implements SessionQueue {
 
   async removeIncoming(packetId: number): Promise<void> {
     await this.#scripts.ask((redis) => redis.srem(this.#keys.incoming, packetId));
-  }
-
-  #entryKeys(): string[] {
-    const { session, queue, released } = this.#keys;
-    return [session, queue, released];
   }
 }
 

@@ -1,8 +1,9 @@
 // scripts: the steps that the cluster Redis takes as one, each in one round trip.
-// Path: sessions, queue → [scripts] → cluster Redis. Touches: the cluster Redis.
+// Path: sessions, takes, queue, removals → [scripts] → cluster Redis. Touches: the cluster Redis.
 
 import { createHash } from "node:crypto";
 import type { Redis } from "ioredis";
+import type { Taken } from "#contract/session";
 import { wait } from "#runtime/backoff";
 import { askRedis, isRedisAnswer } from "#runtime/redis";
 import { ENTRY_FIELDS, SESSION_FIELDS } from "./keys.ts";
@@ -47,38 +48,69 @@ redis.call('SREM', KEYS[1], ARGV[1])
 redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4], KEYS[5])`),
 
   /**
-   * KEYS retained, the publisher's session and incoming, then session and queue of each target.
-   * ARGV record, topic, 'keep' or 'clear' or '', packet id or '', the publisher's broker or '', most
-   * messages, most bytes, then the head for each target. Answers 'taken', or why nothing changed:
-   * 'repeat', or 'moved' when the publisher is at another broker by now; then the places of the
-   * targets over their limit, and of those that have no session.
+   * Messages in their order. KEYS retained, then session, queue and incoming of each client that
+   * they are from or for. ARGV most messages, most bytes, then for each message its record, 'keep'
+   * or 'clear' or '', the place among KEYS of its QoS 2 publisher or 0, how many targets; with a
+   * publisher the packet id and its broker or ''; with a verb the topic; for each target its place
+   * and the head. Answers what became of each message, see TAKE_OUTCOMES; then which targets are
+   * over their limit, and which have no session, each as the message's index and its own in that.
+   * Out of memory, Redis refuses a script at its first write, and never behind it.
    */
   take: script(`
-local record, topic, retain, packet_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local messages_max, bytes_max = tonumber(ARGV[6]), tonumber(ARGV[7])
-local refused, missing = {}, {}
-if packet_id ~= '' then
-  local at = redis.call('HGET', KEYS[2], '${broker}')
-  if ARGV[5] ~= '' and at ~= ARGV[5] then return {'moved', refused, missing} end
-  if at and redis.call('SADD', KEYS[3], packet_id) == 0 then return {'repeat', refused, missing} end
+local messages_max, bytes_max = tonumber(ARGV[1]), tonumber(ARGV[2])
+local held, outcomes, refused, missing = {}, {}, {}, {}
+local at, last = 3, #ARGV
+while at <= last do
+  local record, retain = ARGV[at], ARGV[at + 1]
+  local publisher, targets = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+  local outcome = '0'
+  at = at + 4
+  if publisher > 0 then
+    local packet_id, from = ARGV[at], ARGV[at + 1]
+    local is_at = redis.call('HGET', KEYS[publisher], '${broker}')
+    if from ~= '' and is_at ~= from then
+      outcome = '2'
+    elseif is_at and redis.call('SADD', KEYS[publisher + 2], packet_id) == 0 then
+      outcome = '1'
+    end
+    at = at + 2
+  end
+  if retain ~= '' then
+    local topic = ARGV[at]
+    if outcome == '0' and retain == 'keep' then redis.call('HSET', KEYS[1], topic, record) end
+    if outcome == '0' and retain == 'clear' then redis.call('HDEL', KEYS[1], topic) end
+    at = at + 1
+  end
+  for target = 0, outcome == '0' and targets - 1 or -1 do
+    local place = tonumber(ARGV[at + 2 * target])
+    local of = held[place]
+    if of == nil then
+      local size = redis.call('HMGET', KEYS[place], '${count}', '${bytes}')
+      of = size[1] and {count = tonumber(size[1]), bytes = tonumber(size[2])} or false
+      held[place] = of
+    end
+    if not of then
+      missing[#missing + 1] = #outcomes
+      missing[#missing + 1] = target
+    elseif of.count + 1 > messages_max or of.bytes + #record > bytes_max then
+      refused[#refused + 1] = #outcomes
+      refused[#refused + 1] = target
+    else
+      of.newest = redis.call('XADD', KEYS[place + 1], '0-*',
+        '${ENTRY_FIELDS.record}', record, '${ENTRY_FIELDS.head}', ARGV[at + 1 + 2 * target])
+      of.count, of.bytes = of.count + 1, of.bytes + #record
+    end
+  end
+  at = at + 2 * targets
+  outcomes[#outcomes + 1] = outcome
 end
-if retain == 'keep' then redis.call('HSET', KEYS[1], topic, record) end
-if retain == 'clear' then redis.call('HDEL', KEYS[1], topic) end
-for place = 0, #ARGV - 8 do
-  local session, queue = KEYS[4 + 2 * place], KEYS[5 + 2 * place]
-  local held = redis.call('HMGET', session, '${count}', '${bytes}')
-  if not held[1] then
-    missing[#missing + 1] = place
-  elseif held[1] + 1 > messages_max or held[2] + #record > bytes_max then
-    refused[#refused + 1] = place
-  else
-    local id = redis.call('XADD', queue, '0-*',
-      '${ENTRY_FIELDS.record}', record, '${ENTRY_FIELDS.head}', ARGV[8 + place])
-    redis.call('HSET', session, '${count}', held[1] + 1, '${bytes}', held[2] + #record,
-      '${newest}', string.sub(id, 3))
+for place, of in pairs(held) do
+  if of and of.newest then
+    redis.call('HSET', KEYS[place], '${count}', of.count, '${bytes}', of.bytes,
+      '${newest}', string.sub(of.newest, 3))
   end
 end
-return {'taken', refused, missing}`),
+return {table.concat(outcomes), refused, missing}`),
 
   /**
    * KEYS queue released, ARGV number to begin behind, most entries, most bytes. Answers whether
@@ -112,18 +144,58 @@ redis.call('XDEL', KEYS[2], id)
 redis.call('ZADD', KEYS[3], ARGV[1], ARGV[1])
 redis.call('HINCRBY', KEYS[1], '${bytes}', -#entry[2][2])`),
 
-  /** KEYS session queue released, ARGV number. */
+  /**
+   * KEYS session, queue and released of each queue; ARGV for each how many numbers, the one behind
+   * the last, and the numbers. Mostly they are the front of a queue, in its order: that is cut off.
+   */
   remove: script(`
-local id = '0-' .. ARGV[1]
-local entry = redis.call('XRANGE', KEYS[2], id, id)[1]
-if entry then
-  redis.call('XDEL', KEYS[2], id)
-  redis.call('HINCRBY', KEYS[1], '${bytes}', -#entry[2][2])
-elseif redis.call('ZREM', KEYS[3], ARGV[1]) == 0 then
-  return
-end
-redis.call('HINCRBY', KEYS[1], '${count}', -1)`),
+local at = 1
+for place = 1, #KEYS, 3 do
+  local session, queue, released = KEYS[place], KEYS[place + 1], KEYS[place + 2]
+  local numbers, behind, first = tonumber(ARGV[at]), '0-' .. ARGV[at + 1], at + 2
+  at = first + numbers
+  local run = redis.call('XRANGE', queue, '0-' .. ARGV[first], '+', 'COUNT', numbers)
+  local is_run, ids, count, bytes = #run == numbers, {}, 0, 0
+  for index, entry in ipairs(is_run and run or {}) do
+    is_run = is_run and entry[1] == '0-' .. ARGV[first + index - 1]
+    ids[index] = entry[1]
+    bytes = bytes + #entry[2][2]
+  end
+  if is_run then
+    count = numbers
+    local front = redis.call('XRANGE', queue, '-', '+', 'COUNT', 1)[1]
+    if front[1] == ids[1] then
+      redis.call('XTRIM', queue, 'MINID', behind)
+    else
+      redis.call('XDEL', queue, unpack(ids))
+    end
+  else
+    bytes = 0
+    for index = first, at - 1 do
+      local id = '0-' .. ARGV[index]
+      local entry = redis.call('XRANGE', queue, id, id)[1]
+      if entry then
+        redis.call('XDEL', queue, id)
+        count, bytes = count + 1, bytes + #entry[2][2]
+      else
+        count = count + redis.call('ZREM', released, ARGV[index])
+      end
+    end
+  end
+  if count > 0 then redis.call('HINCRBY', session, '${count}', -count) end
+  if bytes > 0 then redis.call('HINCRBY', session, '${bytes}', -bytes) end
+end`),
 } as const;
+
+/** What SCRIPTS.take answers for a message, by the code of its character: 'moved' has no outcome. */
+export const TAKE_OUTCOMES: Readonly<Record<number, Taken>> = {
+  [codeOf("0")]: "taken",
+  [codeOf("1")]: "repeat",
+};
+
+function codeOf(character: string): number {
+  return character.charCodeAt(0);
+}
 
 /** What ioredis has, and its types do not name. */
 type BufferScripting = Redis & {

@@ -2,8 +2,7 @@
 // Path: mqtt → [sessions] → cluster Redis. Touches: the cluster Redis.
 
 import type { Redis } from "ioredis";
-import { SluiceError } from "#contract/errors";
-import { encodeMessage, type Message } from "#contract/message";
+import type { Message } from "#contract/message";
 import type {
   QueueTarget,
   SessionQueue,
@@ -14,8 +13,10 @@ import type {
 } from "#contract/session";
 import { decodeMessage, decodeSession, encodeSession } from "./document.ts";
 import { RETAINED_KEY, SESSION_FIELDS, SESSIONS_KEY, sessionKeys } from "./keys.ts";
-import { ClusterQueue, encodeHead } from "./queue.ts";
+import { ClusterQueue } from "./queue.ts";
+import { Removals } from "./removals.ts";
 import { SCRIPTS, Scripts } from "./scripts.ts";
+import { type RetainVerb, sessionMoved, Takes } from "./takes.ts";
 
 /** How many documents, or retained messages, one round trip brings about. */
 const SCAN_COUNT = 64;
@@ -37,12 +38,18 @@ export interface ClusterSessionsOptions {
  */
 export class ClusterSessions implements SessionStore {
   readonly #scripts: Scripts;
-  readonly #options: ClusterSessionsOptions;
+  readonly #takes: Takes;
+  readonly #removals: Removals;
 
   /** `redis` is `strict` and not connected yet. */
   constructor(redis: Redis, options: ClusterSessionsOptions) {
     this.#scripts = new Scripts(redis);
-    this.#options = options;
+    this.#removals = new Removals(this.#scripts);
+    this.#takes = new Takes({
+      ...options,
+      scripts: this.#scripts,
+      beforeBatch: () => this.#removals.flush(),
+    });
   }
 
   /**
@@ -53,7 +60,7 @@ export class ClusterSessions implements SessionStore {
   take(taking: Taking): Promise<Taken> | undefined {
     const verb = retainVerb(taking.message);
     if (taking.queues.length === 0 && verb === "" && !taking.incoming) return undefined;
-    return this.#take(taking, verb, false);
+    return this.#takes.add({ taking, verb, isPatient: false });
   }
 
   /**
@@ -63,44 +70,8 @@ export class ClusterSessions implements SessionStore {
   takeAlso(message: Message, queues: readonly QueueTarget[]): Promise<void> | undefined {
     if (queues.length === 0) return undefined;
     const mayComeTwice = queues.every(({ qos }) => qos === 1);
-    return this.#take({ message, queues }, "", mayComeTwice).then(() => {});
-  }
-
-  async #take(
-    { message, queues, incoming }: Taking,
-    verb: RetainVerb,
-    mayRepeat: boolean,
-  ): Promise<Taken> {
-    const { queueMessagesMax, queueBytesMax, dropped, missing } = this.#options;
-    const publisher = sessionKeys(incoming?.clientId ?? "");
-    const targets = queues.map(({ clientId }) => sessionKeys(clientId));
-    const keys = [
-      RETAINED_KEY,
-      publisher.session,
-      publisher.incoming,
-      ...targets.flatMap(({ session, queue }) => [session, queue]),
-    ];
-    const record = encodeMessage(message);
-    const args = [
-      Buffer.from(record.buffer, record.byteOffset, record.length),
-      message.topic,
-      verb,
-      incoming?.packetId ?? "",
-      incoming?.broker ?? "",
-      queueMessagesMax,
-      queueBytesMax,
-      ...queues.map(encodeHead),
-    ];
-    const scripts = this.#scripts;
-    const answer = mayRepeat
-      ? await scripts.runSurely(SCRIPTS.take, keys, args)
-      : await scripts.run(SCRIPTS.take, keys, args);
-    const [outcome, over, gone] = answer as [Buffer, number[], number[]];
-    const idAt = (place: number) => queues[place]?.clientId ?? "";
-    for (const place of over) dropped(idAt(place), 1);
-    for (const place of gone) missing(idAt(place));
-    if (outcome.toString() !== "moved") return outcome.toString() as Taken;
-    throw sessionMoved(incoming?.clientId ?? "");
+    const asked = { taking: { message, queues }, verb: "", isPatient: mayComeTwice } as const;
+    return this.#takes.add(asked).then(() => {});
   }
 
   async *sessions(): AsyncIterable<StoredSession> {
@@ -137,11 +108,14 @@ export class ClusterSessions implements SessionStore {
   async remove(clientId: string, by = ""): Promise<void> {
     const { session, queue, released, incoming } = sessionKeys(clientId);
     const keys = [SESSIONS_KEY, session, queue, released, incoming];
+    // What is on its way to this session must not get into one that is created behind it.
+    await this.#takes.settled;
+    this.#removals.flush();
     await this.#scripts.runSurely(SCRIPTS.forget, keys, [clientId, by]);
   }
 
   queue(clientId: string): SessionQueue {
-    return new ClusterQueue(this.#scripts, clientId);
+    return new ClusterQueue(this.#scripts, this.#removals, clientId);
   }
 
   async *retained(): AsyncIterable<Message> {
@@ -157,12 +131,6 @@ export class ClusterSessions implements SessionStore {
     } while (cursor !== "0");
   }
 }
-
-function sessionMoved(clientId: string): SluiceError {
-  return new SluiceError("SESSION_MOVED", `${clientId} is connected to another broker by now`);
-}
-
-type RetainVerb = "keep" | "clear" | "";
 
 /**
  * What becomes of the topic's retained message [MQTT-3.3.1-5, 3.3.1-6, 3.3.1-12]. A broker's own

@@ -1,0 +1,173 @@
+// takes: custody of messages that come together, taken in one step and in their order.
+// Path: sessions → [takes] → scripts → cluster Redis. Touches: the cluster Redis.
+
+import { SluiceError } from "#contract/errors";
+import { encodeMessage } from "#contract/message";
+import type { Taken, Taking } from "#contract/session";
+import { RETAINED_KEY, sessionKeys } from "./keys.ts";
+import { encodeHead } from "./queue.ts";
+import { SCRIPTS, type Scripts, TAKE_OUTCOMES } from "./scripts.ts";
+
+const BATCH_LIMITS = {
+  /** Redis serves nobody else meanwhile. A message that goes into no queue counts as one entry. */
+  entriesMax: 256,
+  recordsBytesMax: 256 * 1_024,
+} as const;
+
+/** What becomes of the topic's retained message. */
+export type RetainVerb = "keep" | "clear" | "";
+
+export interface Asked {
+  readonly taking: Taking;
+  readonly verb: RetainVerb;
+  /** Nobody can be told that it failed, and it may be kept twice: a broken connection delays it. */
+  readonly isPatient: boolean;
+}
+
+interface Waiting extends Asked {
+  readonly record: Buffer;
+  wasTried: boolean;
+  readonly resolve: (taken: Taken) => void;
+  readonly reject: (fault: unknown) => void;
+}
+
+export interface TakesOptions {
+  readonly scripts: Scripts;
+  /** Limits of each queue: entries, and bytes of their records. */
+  readonly queueMessagesMax: number;
+  readonly queueBytesMax: number;
+  /** Sends what was asked before and must not come behind the batch that follows. */
+  readonly beforeBatch: () => void;
+  readonly dropped: (clientId: string, count: number) => void;
+  readonly missing: (clientId: string) => void;
+}
+
+/**
+ * One batch is under way at a time, and what comes meanwhile is the next one. Redis carries out a
+ * batch whole or not at all; when it fails, what waits behind it is refused, too: it would be kept
+ * in front of what its publisher sends again.
+ */
+export class Takes {
+  readonly #options: TakesOptions;
+  #waiting: Waiting[] = [];
+  #running: Promise<void> | undefined;
+
+  constructor(options: TakesOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves when Redis has answered. @throws SluiceError CLOUD_UNREACHABLE, SESSION_MOVED. */
+  add(asked: Asked): Promise<Taken> {
+    const { buffer, byteOffset, length } = encodeMessage(asked.taking.message);
+    const record = Buffer.from(buffer, byteOffset, length);
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ ...asked, record, wasTried: false, resolve, reject });
+      this.#running ??= this.#run();
+    });
+  }
+
+  /** Resolves when nothing of what was asked before is open; undefined: nothing is. */
+  get settled(): Promise<void> | undefined {
+    return this.#running;
+  }
+
+  async #run(): Promise<void> {
+    // Whoever asks in this turn of the event loop joins the first batch.
+    await new Promise((resolve) => setImmediate(resolve));
+    while (this.#waiting.length > 0) await this.#runBatch(this.#cut());
+    this.#running = undefined;
+  }
+
+  /** What failed before goes with its like: it waits for the connection, and nobody else with it. */
+  #cut(): Waiting[] {
+    const { entriesMax, recordsBytesMax } = BATCH_LIMITS;
+    const isAgain = this.#waiting[0]?.wasTried;
+    let entries = 0;
+    let bytes = 0;
+    const end = this.#waiting.findIndex(({ taking, record, isPatient }, index) => {
+      entries += Math.max(1, taking.queues.length);
+      bytes += record.length;
+      if (index === 0) return false;
+      return entries > entriesMax || bytes > recordsBytesMax || (isAgain && !isPatient);
+    });
+    return this.#waiting.splice(0, end < 0 ? this.#waiting.length : end);
+  }
+
+  async #runBatch(batch: readonly Waiting[]): Promise<void> {
+    const { scripts, queueMessagesMax, queueBytesMax, beforeBatch } = this.#options;
+    beforeBatch();
+    const { keys, args } = encodeBatch(batch);
+    args.unshift(queueMessagesMax, queueBytesMax);
+    try {
+      const answer = batch.every(({ isPatient }) => isPatient)
+        ? await scripts.runSurely(SCRIPTS.take, keys, args)
+        : await scripts.run(SCRIPTS.take, keys, args);
+      this.#answered(batch, answer as Answer);
+    } catch (fault) {
+      this.#failed(batch, fault);
+    }
+  }
+
+  #answered(batch: readonly Waiting[], [outcomes, over, gone]: Answer): void {
+    const { dropped, missing } = this.#options;
+    for (const clientId of targetsAt(batch, over)) dropped(clientId, 1);
+    for (const clientId of targetsAt(batch, gone)) missing(clientId);
+    for (const [index, { taking, resolve, reject }] of batch.entries()) {
+      const outcome = TAKE_OUTCOMES[outcomes[index] ?? 0];
+      if (outcome === undefined) reject(sessionMoved(taking.incoming?.clientId ?? ""));
+      else resolve(outcome);
+    }
+  }
+
+  #failed(batch: readonly Waiting[], fault: unknown): void {
+    const isFinal = batch.every(({ isPatient }) => isPatient);
+    const again = isFinal ? [] : batch.filter(({ isPatient }) => isPatient);
+    for (const waiting of again) waiting.wasTried = true;
+    const behind = this.#waiting;
+    this.#waiting = [...again, ...behind.filter(({ isPatient }) => isPatient)];
+    const refused = [...batch, ...behind].filter(({ isPatient }) => !isPatient);
+    for (const { reject } of isFinal ? [...batch, ...refused] : refused) reject(fault);
+  }
+}
+
+export function sessionMoved(clientId: string): SluiceError {
+  return new SluiceError("SESSION_MOVED", `${clientId} is connected to another broker by now`);
+}
+
+/** A character for each message, then the places of targets: the message's, and its own in that. */
+type Answer = readonly [outcomes: Buffer, over: readonly number[], gone: readonly number[]];
+
+/** As SCRIPTS.take wants it, but for the limits in front. */
+function encodeBatch(batch: readonly Waiting[]): {
+  keys: string[];
+  args: (string | Buffer | number)[];
+} {
+  const keys = [RETAINED_KEY];
+  const places = new Map<string, number>();
+  const placeOf = (clientId: string) => {
+    const known = places.get(clientId);
+    if (known !== undefined) return known;
+    const { session, queue, incoming } = sessionKeys(clientId);
+    const place = keys.push(session, queue, incoming) - 2;
+    places.set(clientId, place);
+    return place;
+  };
+  const args: (string | Buffer | number)[] = [];
+  for (const { taking, verb, record } of batch) {
+    const { message, queues, incoming } = taking;
+    args.push(record, verb, incoming ? placeOf(incoming.clientId) : 0, queues.length);
+    if (incoming) args.push(incoming.packetId, incoming.broker ?? "");
+    if (verb !== "") args.push(message.topic);
+    for (const target of queues) args.push(placeOf(target.clientId), encodeHead(target));
+  }
+  return { keys, args };
+}
+
+function targetsAt(batch: readonly Waiting[], places: readonly number[]): string[] {
+  const clientIds: string[] = [];
+  for (let at = 0; at < places.length; at += 2) {
+    const target = batch[places[at] ?? 0]?.taking.queues[places[at + 1] ?? 0];
+    if (target) clientIds.push(target.clientId);
+  }
+  return clientIds;
+}
