@@ -109,8 +109,8 @@ export class ClusterSessions implements SessionStore {
     const { session, queue, released, incoming } = sessionKeys(clientId);
     const keys = [SESSIONS_KEY, session, queue, released, incoming];
     // What is on its way to this session must not get into one that is created behind it.
-    await this.#takes.settled;
-    this.#removals.flush();
+    const settled = this.#takes.settled();
+    if (settled) await settled;
     await this.#scripts.runSurely(SCRIPTS.forget, keys, [clientId, by]);
   }
 

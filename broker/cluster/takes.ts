@@ -26,7 +26,6 @@ export interface Asked {
 
 interface Waiting extends Asked {
   readonly record: Buffer;
-  wasTried: boolean;
   readonly resolve: (taken: Taken) => void;
   readonly reject: (fault: unknown) => void;
 }
@@ -51,6 +50,7 @@ export class Takes {
   readonly #options: TakesOptions;
   #waiting: Waiting[] = [];
   #running: Promise<void> | undefined;
+  #last: Promise<Taken> | undefined;
 
   constructor(options: TakesOptions) {
     this.#options = options;
@@ -60,15 +60,17 @@ export class Takes {
   add(asked: Asked): Promise<Taken> {
     const { buffer, byteOffset, length } = encodeMessage(asked.taking.message);
     const record = Buffer.from(buffer, byteOffset, length);
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ ...asked, record, wasTried: false, resolve, reject });
-      this.#running ??= this.#run();
-    });
+    const { promise, resolve, reject } = Promise.withResolvers<Taken>();
+    this.#waiting.push({ ...asked, record, resolve, reject });
+    this.#last = promise;
+    this.#running ??= this.#run();
+    return promise;
   }
 
-  /** Resolves when nothing of what was asked before is open; undefined: nothing is. */
-  get settled(): Promise<void> | undefined {
-    return this.#running;
+  /** Resolves when all that was asked up to now is answered; undefined: it is. */
+  settled(): Promise<void> | undefined {
+    const ignore = () => {};
+    return this.#running && this.#last?.then(ignore, ignore);
   }
 
   async #run(): Promise<void> {
@@ -78,17 +80,14 @@ export class Takes {
     this.#running = undefined;
   }
 
-  /** What failed before goes with its like: it waits for the connection, and nobody else with it. */
   #cut(): Waiting[] {
     const { entriesMax, recordsBytesMax } = BATCH_LIMITS;
-    const isAgain = this.#waiting[0]?.wasTried;
     let entries = 0;
     let bytes = 0;
-    const end = this.#waiting.findIndex(({ taking, record, isPatient }, index) => {
+    const end = this.#waiting.findIndex(({ taking, record }, index) => {
       entries += Math.max(1, taking.queues.length);
       bytes += record.length;
-      if (index === 0) return false;
-      return entries > entriesMax || bytes > recordsBytesMax || (isAgain && !isPatient);
+      return index > 0 && (entries > entriesMax || bytes > recordsBytesMax);
     });
     return this.#waiting.splice(0, end < 0 ? this.#waiting.length : end);
   }
@@ -120,13 +119,11 @@ export class Takes {
   }
 
   #failed(batch: readonly Waiting[], fault: unknown): void {
+    // What is patient goes once more, with its like alone, and waits for the connection then.
     const isFinal = batch.every(({ isPatient }) => isPatient);
-    const again = isFinal ? [] : batch.filter(({ isPatient }) => isPatient);
-    for (const waiting of again) waiting.wasTried = true;
-    const behind = this.#waiting;
-    this.#waiting = [...again, ...behind.filter(({ isPatient }) => isPatient)];
-    const refused = [...batch, ...behind].filter(({ isPatient }) => !isPatient);
-    for (const { reject } of isFinal ? [...batch, ...refused] : refused) reject(fault);
+    const all = [...batch, ...this.#waiting];
+    this.#waiting = isFinal ? [] : all.filter(({ isPatient }) => isPatient);
+    for (const { isPatient, reject } of all) if (isFinal || !isPatient) reject(fault);
   }
 }
 
