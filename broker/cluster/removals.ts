@@ -9,7 +9,8 @@ const BATCH_ENTRIES_MAX = 256;
 
 interface Removed {
   readonly keys: SessionKeys;
-  readonly numbers: number[];
+  /** Runs of numbers: the first of each, and the one behind its last. */
+  readonly runs: number[];
 }
 
 /** A batch that is sent with the turn's end, when it is full, or when something must not overtake it. */
@@ -26,10 +27,13 @@ export class Removals {
 
   /** Resolves when Redis has answered. @throws SluiceError CLOUD_UNREACHABLE, ACCESS_DENIED. */
   add(clientId: string, number: number): Promise<void> {
-    const removed = this.#waiting.get(clientId);
-    if (removed) removed.numbers.push(number);
-    else this.#waiting.set(clientId, { keys: sessionKeys(clientId), numbers: [number] });
     const { promise } = this.#done;
+    const removed = this.#waiting.get(clientId);
+    // Acknowledgements come in the order of the messages [MQTT-4.6.0-2]: mostly it is one run.
+    if (!removed) {
+      this.#waiting.set(clientId, { keys: sessionKeys(clientId), runs: [number, number + 1] });
+    } else if (removed.runs.at(-1) === number) removed.runs[removed.runs.length - 1] = number + 1;
+    else removed.runs.push(number, number + 1);
     this.#count += 1;
     if (this.#count === BATCH_ENTRIES_MAX) this.flush();
     else this.#flushSoon();
@@ -41,9 +45,9 @@ export class Removals {
     if (this.#count === 0) return;
     const keys: string[] = [];
     const args: number[] = [];
-    for (const { keys: of, numbers } of this.#waiting.values()) {
+    for (const { keys: of, runs } of this.#waiting.values()) {
       keys.push(of.session, of.queue, of.released);
-      args.push(numbers.length, (numbers.at(-1) ?? 0) + 1, ...numbers);
+      args.push(runs.length / 2, ...runs);
     }
     const { resolve, reject } = this.#done;
     this.#waiting = new Map();

@@ -49,60 +49,68 @@ redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4], KEYS[5])`),
 
   /**
    * Messages in their order. KEYS retained, then session, queue and incoming of each client that
-   * they are from or for. ARGV most messages, most bytes, then for each message its record, 'keep'
-   * or 'clear' or '', the place among KEYS of its QoS 2 publisher or 0, how many targets; with a
-   * publisher the packet id and its broker or ''; with a verb the topic; for each target its place
-   * and the head. Answers what became of each message, see TAKE_OUTCOMES; then which targets are
-   * over their limit, and which have no session, each as the message's index and its own in that.
-   * Out of memory, Redis refuses a script at its first write, and never behind it.
+   * they are from or for. ARGV most messages, most bytes, then the messages, those in a row that are
+   * alike said once: how many, 'keep' or 'clear' or '', the place among KEYS of the QoS 2 publisher
+   * or 0, how many targets; with a publisher the packet id and its broker or ''; with a verb the
+   * topic; for each target its place and the head; the record of each message. Answers what became
+   * of each, see TAKE_OUTCOMES; then which targets are over their limit, and which have no session,
+   * each as the message's index and its own in that. Out of memory, Redis refuses a script at its
+   * first write, and never behind it.
    */
   take: script(`
 local messages_max, bytes_max = tonumber(ARGV[1]), tonumber(ARGV[2])
 local held, outcomes, refused, missing = {}, {}, {}, {}
+
+local function admit(retain, publisher, packet_id, from, topic, record)
+  if publisher > 0 then
+    local at = redis.call('HGET', KEYS[publisher], '${broker}')
+    if from ~= '' and at ~= from then return '2' end
+    if at and redis.call('SADD', KEYS[publisher + 2], packet_id) == 0 then return '1' end
+  end
+  if retain == 'keep' then redis.call('HSET', KEYS[1], topic, record) end
+  if retain == 'clear' then redis.call('HDEL', KEYS[1], topic) end
+  return '0'
+end
+
+local function size_of(place)
+  local size = redis.call('HMGET', KEYS[place], '${count}', '${bytes}')
+  return size[1] and {count = tonumber(size[1]), bytes = tonumber(size[2])} or false
+end
+
+local function queue(index, target, place, head, record)
+  if held[place] == nil then held[place] = size_of(place) end
+  local of = held[place]
+  if not of then
+    missing[#missing + 1] = index
+    missing[#missing + 1] = target
+  elseif of.count + 1 > messages_max or of.bytes + #record > bytes_max then
+    refused[#refused + 1] = index
+    refused[#refused + 1] = target
+  else
+    of.newest = redis.call('XADD', KEYS[place + 1], '0-*',
+      '${ENTRY_FIELDS.record}', record, '${ENTRY_FIELDS.head}', head)
+    of.count, of.bytes = of.count + 1, of.bytes + #record
+  end
+end
+
 local at, last = 3, #ARGV
 while at <= last do
-  local record, retain = ARGV[at], ARGV[at + 1]
+  local messages, retain = tonumber(ARGV[at]), ARGV[at + 1]
   local publisher, targets = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-  local outcome = '0'
+  local packet_id, from, topic
   at = at + 4
-  if publisher > 0 then
-    local packet_id, from = ARGV[at], ARGV[at + 1]
-    local is_at = redis.call('HGET', KEYS[publisher], '${broker}')
-    if from ~= '' and is_at ~= from then
-      outcome = '2'
-    elseif is_at and redis.call('SADD', KEYS[publisher + 2], packet_id) == 0 then
-      outcome = '1'
-    end
-    at = at + 2
-  end
-  if retain ~= '' then
-    local topic = ARGV[at]
-    if outcome == '0' and retain == 'keep' then redis.call('HSET', KEYS[1], topic, record) end
-    if outcome == '0' and retain == 'clear' then redis.call('HDEL', KEYS[1], topic) end
-    at = at + 1
-  end
-  for target = 0, outcome == '0' and targets - 1 or -1 do
-    local place = tonumber(ARGV[at + 2 * target])
-    local of = held[place]
-    if of == nil then
-      local size = redis.call('HMGET', KEYS[place], '${count}', '${bytes}')
-      of = size[1] and {count = tonumber(size[1]), bytes = tonumber(size[2])} or false
-      held[place] = of
-    end
-    if not of then
-      missing[#missing + 1] = #outcomes
-      missing[#missing + 1] = target
-    elseif of.count + 1 > messages_max or of.bytes + #record > bytes_max then
-      refused[#refused + 1] = #outcomes
-      refused[#refused + 1] = target
-    else
-      of.newest = redis.call('XADD', KEYS[place + 1], '0-*',
-        '${ENTRY_FIELDS.record}', record, '${ENTRY_FIELDS.head}', ARGV[at + 1 + 2 * target])
-      of.count, of.bytes = of.count + 1, of.bytes + #record
+  if publisher > 0 then packet_id, from, at = ARGV[at], ARGV[at + 1], at + 2 end
+  if retain ~= '' then topic, at = ARGV[at], at + 1 end
+  local records = at + 2 * targets
+  for message = 0, messages - 1 do
+    local index, record = #outcomes, ARGV[records + message]
+    local outcome = admit(retain, publisher, packet_id, from, topic, record)
+    outcomes[index + 1] = outcome
+    for target = 0, outcome == '0' and targets - 1 or -1 do
+      queue(index, target, tonumber(ARGV[at + 2 * target]), ARGV[at + 2 * target + 1], record)
     end
   end
-  at = at + 2 * targets
-  outcomes[#outcomes + 1] = outcome
+  at = records + messages
 end
 for place, of in pairs(held) do
   if of and of.newest then
@@ -145,43 +153,34 @@ redis.call('ZADD', KEYS[3], ARGV[1], ARGV[1])
 redis.call('HINCRBY', KEYS[1], '${bytes}', -#entry[2][2])`),
 
   /**
-   * KEYS session, queue and released of each queue; ARGV for each how many numbers, the one behind
-   * the last, and the numbers. Mostly they are the front of a queue, in its order: that is cut off.
+   * KEYS session, queue and released of each queue; ARGV for each how many runs of numbers, then the
+   * first of each run and the one behind its last. Mostly it is the queue's front: that is cut off.
    */
   remove: script(`
 local at = 1
 for place = 1, #KEYS, 3 do
   local session, queue, released = KEYS[place], KEYS[place + 1], KEYS[place + 2]
-  local numbers, behind, first = tonumber(ARGV[at]), '0-' .. ARGV[at + 1], at + 2
-  at = first + numbers
-  local run = redis.call('XRANGE', queue, '0-' .. ARGV[first], '+', 'COUNT', numbers)
-  local is_run, ids, count, bytes = #run == numbers, {}, 0, 0
-  for index, entry in ipairs(is_run and run or {}) do
-    is_run = is_run and entry[1] == '0-' .. ARGV[first + index - 1]
-    ids[index] = entry[1]
-    bytes = bytes + #entry[2][2]
-  end
-  if is_run then
-    count = numbers
-    local front = redis.call('XRANGE', queue, '-', '+', 'COUNT', 1)[1]
-    if front[1] == ids[1] then
-      redis.call('XTRIM', queue, 'MINID', behind)
-    else
+  local count, bytes = 0, 0
+  for run = 1, tonumber(ARGV[at]) do
+    local first, behind = ARGV[at + 1], ARGV[at + 2]
+    at = at + 2
+    local entries = redis.call('XRANGE', queue, '0-' .. first, '(0-' .. behind)
+    local ids = {}
+    for index, entry in ipairs(entries) do
+      ids[index] = entry[1]
+      bytes = bytes + #entry[2][2]
+    end
+    count = count + #ids
+    if #ids > 0 and redis.call('XRANGE', queue, '-', '+', 'COUNT', 1)[1][1] == ids[1] then
+      redis.call('XTRIM', queue, 'MINID', '0-' .. behind)
+    elseif #ids > 0 then
       redis.call('XDEL', queue, unpack(ids))
     end
-  else
-    bytes = 0
-    for index = first, at - 1 do
-      local id = '0-' .. ARGV[index]
-      local entry = redis.call('XRANGE', queue, id, id)[1]
-      if entry then
-        redis.call('XDEL', queue, id)
-        count, bytes = count + 1, bytes + #entry[2][2]
-      else
-        count = count + redis.call('ZREM', released, ARGV[index])
-      end
+    if #ids < behind - first then
+      count = count + redis.call('ZREMRANGEBYSCORE', released, first, '(' .. behind)
     end
   end
+  at = at + 1
   if count > 0 then redis.call('HINCRBY', session, '${count}', -count) end
   if bytes > 0 then redis.call('HINCRBY', session, '${bytes}', -bytes) end
 end`),

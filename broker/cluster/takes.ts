@@ -1,6 +1,7 @@
 // takes: custody of messages that come together, taken in one step and in their order.
 // Path: sessions → [takes] → scripts → cluster Redis. Touches: the cluster Redis.
 
+import assert from "node:assert";
 import { SluiceError } from "#contract/errors";
 import { encodeMessage } from "#contract/message";
 import type { Taken, Taking } from "#contract/session";
@@ -150,14 +151,53 @@ function encodeBatch(batch: readonly Waiting[]): {
     return place;
   };
   const args: (string | Buffer | number)[] = [];
-  for (const { taking, verb, record } of batch) {
+  for (let at = 0; at < batch.length; ) {
+    const alike = alikeFrom(batch, at);
+    const [{ taking, verb }] = alike;
     const { message, queues, incoming } = taking;
-    args.push(record, verb, incoming ? placeOf(incoming.clientId) : 0, queues.length);
+    args.push(alike.length, verb, incoming ? placeOf(incoming.clientId) : 0, queues.length);
     if (incoming) args.push(incoming.packetId, incoming.broker ?? "");
     if (verb !== "") args.push(message.topic);
     for (const target of queues) args.push(placeOf(target.clientId), encodeHead(target));
+    for (const { record } of alike) args.push(record);
+    at += alike.length;
   }
   return { keys, args };
+}
+
+/** The message at a place, and those behind it that go into the same queues in the same form. */
+function alikeFrom(batch: readonly Waiting[], start: number): [Waiting, ...Waiting[]] {
+  const first = batch[start];
+  assert(first, "the place is within the batch");
+  const alike: [Waiting, ...Waiting[]] = [first];
+  for (let at = start + 1; at < batch.length; at += 1) {
+    const next = batch[at];
+    if (!next || !isAlike(first, next)) break;
+    alike.push(next);
+  }
+  return alike;
+}
+
+/** A retained one has a topic of its own, one of QoS 2 a packet id. */
+function isAlike(one: Waiting, other: Waiting): boolean {
+  if (one.verb !== "" || other.verb !== "") return false;
+  if (one.taking.incoming || other.taking.incoming) return false;
+  const targets = one.taking.queues;
+  const others = other.taking.queues;
+  return (
+    targets.length === others.length &&
+    targets.every((target, index) => {
+      const to = others[index];
+      return (
+        target.clientId === to?.clientId &&
+        target.qos === to.qos &&
+        target.retain === to.retain &&
+        target.shared === to.shared &&
+        // Of one subscription they are the same array.
+        target.subscriptionIds === to.subscriptionIds
+      );
+    })
+  );
 }
 
 function targetsAt(batch: readonly Waiting[], places: readonly number[]): string[] {

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import type { QueuedMessage, Taken, Taking } from "#contract/session";
+import type { QueuedMessage, QueueTarget, Taken, Taking } from "#contract/session";
 import type { ClusterSessions, ClusterSessionsOptions } from "../../../broker/cluster/sessions.ts";
+import { Random } from "../../../scripts/ordeal/random.ts";
 import { type RedisServer, startRedis } from "../../support/redis-server.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { openCluster } from "./open-cluster.ts";
@@ -90,6 +91,55 @@ test("each message of a batch has its own outcome", async (t) => {
   assert.deepEqual(await queued(sessions, "full"), ["1", "2"]);
   assert.deepEqual((await sessions.queue("here").incoming()).toSorted(), [7, 8]);
   assert.deepEqual(await retainedTexts(sessions), ["two"]);
+});
+
+test("in a batch of many kinds each message keeps its own queues and form", async (t) => {
+  const { sessions } = await open(t, ["a", "b", "publisher"]);
+  const random = new Random(11);
+  const packetIds: number[] = [];
+  const ids: readonly (readonly number[])[] = [[], [1], [2, 3]];
+  // The same objects again and again, as routing has them.
+  const targets: QueueTarget[] = ["a", "b"].flatMap((clientId) =>
+    ([1, 2] as const).flatMap((qos) =>
+      ids.flatMap((subscriptionIds) => {
+        const target = { clientId, qos, retain: qos === 2, subscriptionIds };
+        return [target, { ...target, shared: "$share/g/t" }];
+      }),
+    ),
+  );
+  const all: Taking[] = [];
+  const expected = new Map<string, [string, QueueTarget][]>(["a", "b"].map((id) => [id, []]));
+  let queues: QueueTarget[] = [];
+  for (const text of texts(2_000)) {
+    // Runs of those that are alike, and now and then a retained one between them.
+    if (queues.length === 0 || random.once(3)) queues = targets.filter(() => random.once(16));
+    const { message } = random.once(5) ? retained(text) : to(text);
+    if (queues.length === 0 && !message.retain) continue;
+    const packetId = Number(text);
+    const incoming = random.once(4) ? { incoming: { clientId: "publisher", packetId } } : {};
+    if (incoming.incoming) packetIds.push(packetId);
+    all.push({ message, queues: [...queues], ...incoming });
+    for (const target of queues) expected.get(target.clientId)?.push([text, target]);
+  }
+  await taken(sessions, all);
+  for (const [clientId, entries] of expected) {
+    assert.deepEqual(
+      (await entriesOf(sessions, clientId)).map(({ message, number: _, ...form }) => [
+        Buffer.from(message?.payload ?? "").toString(),
+        { clientId, ...form },
+      ]),
+      entries,
+    );
+  }
+  const incoming = await sessions.queue("publisher").incoming();
+  assert.deepEqual(
+    incoming.toSorted((one, other) => one - other),
+    packetIds,
+  );
+  const last = all.findLast(({ message }) => message.retain);
+  assert.deepEqual(await retainedTexts(sessions), [
+    Buffer.from(last?.message.payload ?? "").toString(),
+  ]);
 });
 
 test("a retained message of a batch is its topic's last one, cleared or kept", async (t) => {
@@ -285,13 +335,17 @@ async function refusals(sessions: ClusterSessions, takings: readonly Taking[]): 
 }
 
 async function queued(sessions: ClusterSessions, clientId: string): Promise<string[]> {
+  const entries = await entriesOf(sessions, clientId);
+  return entries.map(({ message }) => Buffer.from(message?.payload ?? "").toString());
+}
+
+async function entriesOf(sessions: ClusterSessions, clientId: string): Promise<QueuedMessage[]> {
   const entries: QueuedMessage[] = [];
   for (;;) {
     const window = await sessions.queue(clientId).read(entries.at(-1)?.number ?? 0, 256, 1e6);
-    if (window.length === 0) break;
+    if (window.length === 0) return entries;
     entries.push(...window);
   }
-  return entries.map(({ message }) => Buffer.from(message?.payload ?? "").toString());
 }
 
 async function retainedTexts(sessions: ClusterSessions): Promise<string[]> {
