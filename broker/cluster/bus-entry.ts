@@ -51,7 +51,7 @@ interface PlainHead {
 export function encodePacket({ topic, payload, properties }: BusPacket): EncodedPacket {
   if (properties?.envelope) {
     const { message, ...rest } = properties.envelope;
-    return { head: { rest }, record: encodeMessage(message) };
+    return { head: { rest }, record: encodeMessage(message, Buffer.allocUnsafe) };
   }
   const bytes = typeof payload === "string" ? Buffer.from(payload) : payload;
   const head = {

@@ -31,10 +31,15 @@ export function decodeSession(clientId: string, text: string): StoredSession {
 
 /**
  * Reads a message's record, copied out of what the network brought: a view would keep all of that.
+ * So would one copied by Buffer.from keep what lies beside it in the pool: it is for what comes and
+ * goes together.
  * @throws SluiceError FRAME_INVALID
  */
-export function decodeMessage(bytes: Uint8Array): Message {
-  const record = decodeRecord(new Uint8Array(bytes));
+export function decodeMessage(
+  bytes: Uint8Array,
+  copy: (bytes: Uint8Array) => Uint8Array = (it) => new Uint8Array(it),
+): Message {
+  const record = decodeRecord(copy(bytes));
   if (record.kind === "message") return record.message;
   throw new SluiceError("FRAME_INVALID", "a gap's record stands for a message");
 }

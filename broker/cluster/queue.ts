@@ -78,7 +78,7 @@ function entryOf([id, fields]: Entry): QueuedMessage {
   const [qos, retain, subscriptionIds, shared] = JSON.parse(head.toString());
   return {
     number: Number(id.toString().slice("0-".length)),
-    message: decodeMessage(record),
+    message: decodeMessage(record, Buffer.from),
     qos,
     retain: retain === 1,
     subscriptionIds,

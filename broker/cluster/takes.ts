@@ -59,8 +59,7 @@ export class Takes {
 
   /** Resolves when Redis has answered. @throws SluiceError CLOUD_UNREACHABLE, SESSION_MOVED. */
   add(asked: Asked): Promise<Taken> {
-    const { buffer, byteOffset, length } = encodeMessage(asked.taking.message);
-    const record = Buffer.from(buffer, byteOffset, length);
+    const record = encodeMessage(asked.taking.message, Buffer.allocUnsafe);
     const { promise, resolve, reject } = Promise.withResolvers<Taken>();
     this.#waiting.push({ ...asked, record, resolve, reject });
     this.#last = promise;

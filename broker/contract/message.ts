@@ -54,55 +54,78 @@ const EXTRA = { expiry: 1, publisher: 2, properties: 4 } as const;
 const EXTRAS_MOST = EXTRA.expiry | EXTRA.publisher | EXTRA.properties;
 
 const encoder = new TextEncoder();
+/** Of one UTF-16 unit. */
+const UTF8_BYTES_MAX = 3;
+const scratch = new Uint8Array(4_096);
 // U+FEFF at the front is text like any other [MQTT-1.5.3-3].
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /**
  * The record of a message: kind·qos·retain·extras, takenAtMs, extras, topic length, topic, payload.
  * The extras are there only if their bit is set: a byte of flags, then expiresAtMs in whole
- * milliseconds, the publisher behind its length, the properties behind theirs.
+ * milliseconds, the publisher behind its length, the properties behind theirs. `allocate` gives the
+ * memory, whatever it holds: a record that is needed for a moment may come from a pool.
  */
-export function encodeMessage(message: Message): Uint8Array {
-  const topic = encoder.encode(message.topic);
-  const extras = encodeExtras(message);
-  const headBytes = 1 + varintBytes(message.takenAtMs) + extras.length + varintBytes(topic.length);
-  const record = new Uint8Array(headBytes + topic.length + message.payload.length);
+export function encodeMessage(message: Message): Uint8Array;
+export function encodeMessage<Bytes extends Uint8Array>(
+  message: Message,
+  allocate: (length: number) => Bytes,
+): Bytes;
+export function encodeMessage(
+  message: Message,
+  allocate = (length: number) => new Uint8Array(length),
+): Uint8Array {
+  const { takenAtMs, payload, properties } = message;
+  const topic = textBytes(message.topic, 0);
+  const publisher =
+    message.publisher === undefined ? undefined : textBytes(message.publisher, topic.length);
+  const expiryMs = message.expiresAtMs === undefined ? undefined : wholeMs(message.expiresAtMs);
+  const flags =
+    (expiryMs === undefined ? 0 : EXTRA.expiry) |
+    (publisher ? EXTRA.publisher : 0) |
+    (properties ? EXTRA.properties : 0);
+  const extrasBytes =
+    (flags === 0 ? 0 : 1) +
+    (expiryMs === undefined ? 0 : varintBytes(expiryMs)) +
+    (publisher ? partBytes(publisher) : 0) +
+    (properties ? partBytes(properties) : 0);
+  const record = allocate(
+    1 + varintBytes(takenAtMs) + extrasBytes + partBytes(topic) + payload.length,
+  );
   record[0] =
     KIND_MESSAGE |
     (message.qos << QOS_SHIFT) |
     (message.retain ? RETAIN_BIT : 0) |
-    (extras.length > 0 ? EXTRAS_BIT : 0);
-  let at = writeVarint(record, 1, message.takenAtMs);
-  record.set(extras, at);
-  at = writeVarint(record, at + extras.length, topic.length);
-  record.set(topic, at);
-  record.set(message.payload, at + topic.length);
+    (flags > 0 ? EXTRAS_BIT : 0);
+  let at = writeVarint(record, 1, takenAtMs);
+  if (flags > 0) record[at++] = flags;
+  if (expiryMs !== undefined) at = writeVarint(record, at, expiryMs);
+  if (publisher) at = writePart(record, at, publisher);
+  if (properties) at = writePart(record, at, properties);
+  at = writePart(record, at, topic);
+  record.set(payload, at);
   return record;
 }
 
-const NO_EXTRAS = new Uint8Array();
+/**
+ * The bytes of a text, for the moment only: those of usual length are a view of the one place where
+ * they are written, behind what is there before `from`. New memory would cost more than all the rest.
+ */
+function textBytes(text: string, from: number): Uint8Array {
+  if (from + text.length * UTF8_BYTES_MAX > scratch.length) return encoder.encode(text);
+  const room = from === 0 ? scratch : scratch.subarray(from);
+  return room.subarray(0, encoder.encodeInto(text, room).written);
+}
 
-function encodeExtras({ expiresAtMs, publisher, properties }: Message): Uint8Array {
-  if (expiresAtMs === undefined && publisher === undefined && properties === undefined) {
-    return NO_EXTRAS;
-  }
-  const expiryMs = expiresAtMs === undefined ? undefined : wholeMs(expiresAtMs);
-  const parts = [publisher === undefined ? undefined : encoder.encode(publisher), properties];
-  let bytes = 1 + (expiryMs === undefined ? 0 : varintBytes(expiryMs));
-  for (const part of parts) if (part) bytes += varintBytes(part.length) + part.length;
-  const extras = new Uint8Array(bytes);
-  extras[0] =
-    (expiryMs === undefined ? 0 : EXTRA.expiry) |
-    (publisher === undefined ? 0 : EXTRA.publisher) |
-    (properties === undefined ? 0 : EXTRA.properties);
-  let at = expiryMs === undefined ? 1 : writeVarint(extras, 1, expiryMs);
-  for (const part of parts) {
-    if (!part) continue;
-    at = writeVarint(extras, at, part.length);
-    extras.set(part, at);
-    at += part.length;
-  }
-  return extras;
+function partBytes(part: Uint8Array): number {
+  return varintBytes(part.length) + part.length;
+}
+
+/** Writes a part behind its length, and returns the offset after it. */
+function writePart(target: Uint8Array, offset: number, part: Uint8Array): number {
+  const at = writeVarint(target, offset, part.length);
+  target.set(part, at);
+  return at + part.length;
 }
 
 /** What a varint can hold of a steady clock's time, which comes in fractions. */

@@ -53,6 +53,22 @@ test("reads back each message that it wrote", () => {
   );
 });
 
+test("texts of any length are written whole, and memory that is given need not be clean", () => {
+  const dirty = (length: number) => new Uint8Array(length).fill(0xff);
+  const lengths = [0, 1, 682, 683, 1_365, 1_366, 4_096, 21_845];
+  for (const character of ["a", "ü", "水", "𝄞"]) {
+    for (const length of lengths) {
+      for (const other of lengths) {
+        const topic = character.repeat(length);
+        const publisher = character.repeat(other);
+        const payload = Uint8Array.of(1, 2, 3);
+        const message = { topic, publisher, payload, qos: 1, retain: false, takenAtMs: 7 } as const;
+        assert.deepEqual(decodeRecord(encodeMessage(message, dirty)), { kind: "message", message });
+      }
+    }
+  }
+});
+
 test("reads back each gap that it wrote", () => {
   fc.assert(
     fc.property(gaps, (gap) => {
