@@ -2,6 +2,7 @@
 // Path: main → [gateway] → mqtt, store, outbox, uplink, status. Touches: what those touch.
 
 import type { StatusDocument } from "#contract/status";
+import { isGatewayTopic } from "#contract/topics";
 import { readSecret, readTlsFiles } from "#runtime/files";
 import type { Log } from "#runtime/log";
 import { Metrics } from "#runtime/metrics";
@@ -50,6 +51,7 @@ export async function startGateway(settings: Settings, log: Log): Promise<Servic
     brokerId: settings.name,
     store: sessions,
     custody,
+    refusal,
     unavailable: () => undefined,
     log,
     metrics,
@@ -90,6 +92,12 @@ export async function startGateway(settings: Settings, log: Log): Promise<Servic
       notify.close();
     },
   };
+}
+
+/** The cloud takes what is said on these topics for the gateway's own word. */
+function refusal(use: "publish" | "subscribe", topic: string): string | undefined {
+  if (use === "subscribe" || !isGatewayTopic(topic)) return undefined;
+  return `${topic} is the gateway's own`;
 }
 
 /** Files that cannot be used end the start; later they are read anew at each connect. */

@@ -109,6 +109,17 @@ export function parseCommandTopic(topic: string): { gateway: string; topic: stri
   return NAME_PATTERN.test(gateway) && local.length > 0 ? { gateway, topic: local } : undefined;
 }
 
+/**
+ * Topics on which a gateway speaks for itself, in the cluster under its own prefix: whether it is
+ * heard, and what became of commands that were not carried out.
+ */
+export const GATEWAY_TOPICS = { status: "sluice/status", commands: "sluice/commands" } as const;
+
+/** Is this a topic on which nobody but the gateway itself may speak? */
+export function isGatewayTopic(topic: string): boolean {
+  return topic === GATEWAY_TOPICS.status || topic === GATEWAY_TOPICS.commands;
+}
+
 /** Is this one of the topics that only ingest may publish to? */
 export function isFromTopic(topic: string): boolean {
   return topic.startsWith(FROM);

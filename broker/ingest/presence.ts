@@ -2,7 +2,7 @@
 // Path: landing → [presence] → bus. Touches: what it is given.
 
 import type { Message } from "#contract/message";
-import { cloudTopic } from "#contract/topics";
+import { cloudTopic, GATEWAY_TOPICS } from "#contract/topics";
 
 export interface Presence {
   readonly state: "online" | "offline";
@@ -19,7 +19,7 @@ export function presenceOf(silentMs: number, left: string, silentMsMax: number):
 /** The retained message that tells it. */
 export function presenceMessage(gateway: string, presence: Presence, nowMs: number): Message {
   return {
-    topic: cloudTopic(gateway, "sluice/status"),
+    topic: cloudTopic(gateway, GATEWAY_TOPICS.status),
     payload: new TextEncoder().encode(JSON.stringify({ ...presence, at: new Date(nowMs) })),
     qos: 1,
     retain: true,

@@ -11,10 +11,7 @@ import {
   responseOf,
   userProperty,
 } from "#contract/properties";
-import { assertTopicName } from "#contract/topics";
-
-/** Where the cloud hears of commands that name no topic for their answer. */
-export const ANSWER_TOPIC = "sluice/commands";
+import { assertTopicName, GATEWAY_TOPICS } from "#contract/topics";
 
 const COMMAND_NAMES: ReadonlySet<string> = new Set([COMMAND_PROPERTY]);
 
@@ -67,7 +64,7 @@ export function answerTo(id: string, refused: Refused, now: Date): Message {
   const { result, reason, topic = null, response = {} } = refused;
   const answer = { id, topic, result, reason, at: now.toISOString() };
   return {
-    topic: response.topic ?? ANSWER_TOPIC,
+    topic: response.topic ?? GATEWAY_TOPICS.commands,
     payload: new TextEncoder().encode(JSON.stringify(answer)),
     qos: 1,
     retain: false,
