@@ -333,6 +333,8 @@ export class Stream {
     if (gap.reason === GAP_REASON_EXPIRED) {
       counts.addExpired(lane, missing);
       log.debug(about, "expired on the gateway");
+    } else if (missing === 0) {
+      log.debug(about, "numbers that no message has");
     } else {
       counts.addGap(lane, gap.reason, missing);
       log.warn(about, "gap record");

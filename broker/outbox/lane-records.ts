@@ -28,7 +28,7 @@ export interface LaneWrite {
   prepare(): readonly LaneOperation[];
   undo?(): void;
   stored?(): void;
-  readonly sync: boolean;
+  readonly sync: boolean | "always";
 }
 
 export interface LaneRange {
@@ -43,6 +43,8 @@ export interface LaneRange {
 
 /** What a lane needs of the store; keys are compared as text. */
 export interface LaneStore {
+  /** Does a synced write survive a power cut, and not only one that always does? */
+  readonly isSynced: boolean;
   commit(write: LaneWrite): Promise<void>;
   /** Stores a write that nobody waits for, along with another one. */
   later(write: LaneWrite): void;
@@ -53,6 +55,11 @@ export interface LaneStore {
   compact(range: LaneRange): Promise<void>;
 }
 
+/** The reason of gap records for what was not promised: QoS 0 is not synced by itself. */
+export const UNSYNCED = "not synced when the power failed";
+
+/** So many unsynced messages share the sync that keeps their numbers from being given again. */
+const UNSYNCED_NUMBERS = 1_024;
 /** So much is deleted before the store is asked for its space. */
 const COMPACT_BYTES_LEAST = 16 * 1024 * 1024;
 
@@ -61,6 +68,13 @@ interface End {
   readonly number: number;
   readonly offset: number;
   readonly gap?: GapRecord & { readonly offset: number };
+}
+
+/** What a write adds to the end. */
+interface Addition {
+  readonly operations: readonly LaneOperation[];
+  readonly end: End;
+  readonly stored: StoredRecord;
 }
 
 /** The oldest records that are to go, for which one gap record will stand. */
@@ -115,6 +129,7 @@ export class LaneRecords {
   ): Promise<LaneRecords> {
     const records = new LaneRecords(lane, store, state, grown);
     await records.#readEnds();
+    await records.#passUnsynced();
     return records;
   }
 
@@ -166,51 +181,63 @@ export class LaneRecords {
   /** The write that adds a message. It has its room from now on, so it must be committed. */
   messageWrite(record: Uint8Array, sync: boolean): LaneWrite {
     this.#reservedBytes += record.length;
-    let before = this.#given;
-    let after = before;
-    return {
-      sync,
-      prepare: () => {
-        before = this.#given;
-        after = { number: before.number + 1, offset: before.offset + record.length };
-        this.#reservedBytes -= record.length;
-        this.#given = after;
-        return [putRecord(this.#lane, after.number, before.offset, record)];
-      },
-      undo: () => {
-        this.#given = before;
-      },
-      stored: () => {
-        const [number, { offset }] = [after.number, before];
-        this.#newest.add({ first: number, last: number, offset, record, gap: undefined });
-        this.#grow(after);
-      },
-    };
+    return this.#addition(sync, (before) => {
+      this.#reservedBytes -= record.length;
+      const [number, { offset }] = [before.number + 1, before];
+      return {
+        operations: [putRecord(this.#lane, number, offset, record)],
+        end: { number, offset: offset + record.length },
+        stored: { first: number, last: number, offset, record, gap: undefined },
+      };
+    });
   }
 
   /** The write that adds a message that is dropped at once: the gap record at the end grows by it. */
   gapWrite(reason: string, sync: boolean): LaneWrite {
-    let before = this.#given;
-    let after = before;
-    let record: StoredRecord | undefined;
+    const write = this.#addition(sync, (before) => {
+      countDropped(this.#state, reason, 1);
+      const { operations, ...grown } = this.#gapGrownBehind(before, reason);
+      return { operations: [...operations, this.stateOperation()], ...grown };
+    });
     return {
-      sync,
+      ...write,
+      // A getter does not come along.
+      get sync() {
+        return write.sync;
+      },
+      undo: () => {
+        write.undo?.();
+        countDropped(this.#state, reason, -1);
+      },
+    };
+  }
+
+  #addition(sync: boolean, add: (before: End) => Addition): LaneWrite {
+    let before = this.#given;
+    let added: Addition | undefined;
+    let unsyncedBefore: number | undefined;
+    return {
+      get sync() {
+        return unsyncedBefore === undefined ? sync : "always";
+      },
       prepare: () => {
         before = this.#given;
-        const { operations, end, stored } = this.#gapGrownBehind(before, reason);
-        after = end;
-        record = stored;
-        this.#given = after;
-        countDropped(this.#state, reason, 1);
-        return [...operations, this.stateOperation()];
+        added = add(before);
+        this.#given = added.end;
+        const isSynced = sync && this.#store.isSynced;
+        if (isSynced || added.end.number <= this.#state.unsyncedUpTo) return added.operations;
+        unsyncedBefore = this.#state.unsyncedUpTo;
+        this.#state.unsyncedUpTo = before.number + UNSYNCED_NUMBERS;
+        return [...added.operations, this.stateOperation()];
       },
       undo: () => {
         this.#given = before;
-        countDropped(this.#state, reason, -1);
+        if (unsyncedBefore !== undefined) this.#state.unsyncedUpTo = unsyncedBefore;
       },
       stored: () => {
-        if (record) this.#newest.add(record);
-        this.#grow(after);
+        if (!added) return;
+        this.#newest.add(added.stored);
+        this.#grow(added.end);
       },
     };
   }
@@ -261,7 +288,7 @@ export class LaneRecords {
   }
 
   /** An epoch must be synced: one that was forgotten would be fenced off by what it sent. */
-  async saveState(sync: boolean): Promise<void> {
+  async saveState(sync: false | "always"): Promise<void> {
     await this.#store.commit({ sync, prepare: () => [this.stateOperation()] });
   }
 
@@ -274,9 +301,12 @@ export class LaneRecords {
     return { type: "put", key: stateKey(this.#lane), value: encodeLaneState(this.#state) };
   }
 
-  /** Resolves when the store has given back what it is giving back. */
-  async idle(): Promise<void> {
+  /** Nothing is added any more, and what there is will be synced: its numbers need no gap. */
+  async close(): Promise<void> {
     await this.#compacting;
+    this.#state.unsyncedUpTo = Math.min(this.#state.unsyncedUpTo, this.#stored.number);
+    // A store that takes nothing has told why; the next start then has a gap that it could do without.
+    await this.saveState("always").catch(() => {});
   }
 
   async #readEnds(): Promise<void> {
@@ -299,10 +329,23 @@ export class LaneRecords {
     state.position = Math.max(state.position, this.#first - 1 - state.base);
   }
 
-  #gapGrownBehind(
-    before: End,
-    reason: string,
-  ): { operations: LaneOperation[]; end: End; stored: StoredRecord } {
+  /**
+   * The cloud may hold messages that a crash took from us. Their numbers must not be given to others,
+   * which it would take for repeats: a gap that nothing is missing for stands there.
+   */
+  async #passUnsynced(): Promise<void> {
+    const { unsyncedUpTo: to } = this.#state;
+    const { number, offset } = this.#stored;
+    if (to <= number) return;
+    const gap = { from: number + 1, to, count: 0, reason: UNSYNCED };
+    const record = encodeGap(gap);
+    const put = putRecord(this.#lane, to, offset, record);
+    await this.#store.commit({ sync: "always", prepare: () => [put, this.stateOperation()] });
+    this.#stored = { number: to, offset: offset + record.length };
+    this.#given = this.#stored;
+  }
+
+  #gapGrownBehind(before: End, reason: string): Addition {
     const number = before.number + 1;
     const { gap } = before;
     // A hole counts at the end of its gap, so that one keeps its end.

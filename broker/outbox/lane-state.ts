@@ -26,12 +26,14 @@ const LaneStateSchema = v.object({
   /** Who may have written this epoch to the cloud: a process each, the newest first. */
   writers: v.array(v.string()),
   holes: v.array(Hole),
+  /** Stored numbers up to here may have gone to the cloud with messages that no sync has covered. */
+  unsyncedUpTo: v.optional(count, 0),
 });
 
 export type LaneState = v.InferOutput<typeof LaneStateSchema>;
 
 export function newLaneState(epoch: number): LaneState {
-  return { epoch, base: 0, position: 0, dropped: {}, writers: [], holes: [] };
+  return { epoch, base: 0, position: 0, dropped: {}, writers: [], holes: [], unsyncedUpTo: 0 };
 }
 
 export function encodeLaneState(state: LaneState): Uint8Array {

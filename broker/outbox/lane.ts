@@ -9,7 +9,13 @@ import type { LaneStatus } from "#contract/status";
 import { steadyNowMs } from "#runtime/clock";
 import { isClockPlausible } from "#runtime/machine";
 import { gatherOldest } from "./drop-oldest.ts";
-import { countDropped, LaneRecords, type LaneStore, type LaneWrite } from "./lane-records.ts";
+import {
+  countDropped,
+  LaneRecords,
+  type LaneStore,
+  type LaneWrite,
+  UNSYNCED,
+} from "./lane-records.ts";
 import { DROP_REASONS, type DropReason, type LaneLimits, LaneRoom } from "./lane-room.ts";
 import { decodeLaneState, type LaneState, newLaneState, rememberWriter } from "./lane-state.ts";
 import { Rate } from "./rate.ts";
@@ -39,9 +45,6 @@ export interface Run {
   readonly bytes: number;
   readonly records: readonly RunRecord[];
 }
-
-/** The reason of gap records for what was not promised, see unsynced(). */
-const UNSYNCED = "not synced when the power failed";
 
 /** The reason in the count of what the cloud lost beyond the tail. */
 const FORGOTTEN = "forgotten by the cloud";
@@ -116,7 +119,7 @@ export class Lane {
     const records = await LaneRecords.open(name, store, state, grown);
     const lane: Lane = new Lane(name, state, records, options);
     await lane.#measure();
-    await records.saveState(true);
+    await records.saveState("always");
     return lane;
   }
 
@@ -254,7 +257,7 @@ export class Lane {
       state.epoch = Math.max(Math.floor(this.#clock()), state.epoch + 1, newerThan + 1);
       state.base += state.position;
       state.position = 0;
-      await this.#records.saveState(true);
+      await this.#records.saveState("always");
     });
   }
 
@@ -309,10 +312,10 @@ export class Lane {
     };
   }
 
-  /** Resolves when nothing is under way that nobody waits for. */
+  /** Nothing is written any more; resolves when nothing is under way that nobody waits for. */
   async close(): Promise<void> {
     await this.#turn;
-    await this.#records.idle();
+    await this.#records.close();
   }
 
   /** What waits, and what is about to. */

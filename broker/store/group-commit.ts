@@ -16,10 +16,16 @@ export interface WritePart {
   stored?(): void;
 }
 
+/**
+ * Does commit() promise that the write survives a power cut? "always": even where the settings leave
+ * the syncing of messages to the operating system.
+ */
+export type Sync = boolean | "always";
+
 /** A write that waits for its turn; it is committed once. */
 export interface Write extends WritePart {
-  /** Does commit() promise that the write survives a power cut? */
-  readonly sync: boolean;
+  /** Asked for once it is prepared. */
+  readonly sync: Sync;
 }
 
 interface Waiting {
@@ -37,7 +43,7 @@ const LATER_MS = 50;
 const NOTHING: Write = { sync: false, prepare: () => [] };
 
 /** All parts as one write: after a crash all of it is there, or nothing. */
-export function joined(parts: readonly WritePart[], sync: boolean): Write {
+export function joined(parts: readonly WritePart[], sync: Sync): Write {
   return {
     sync,
     prepare: () => parts.flatMap((part) => part.prepare()),
@@ -52,7 +58,21 @@ export function joined(parts: readonly WritePart[], sync: boolean): Write {
 
 /** Those of two writes that are there as one, synced if one of them asks; undefined for none. */
 export function eitherOrBoth(one: Write | undefined, other: Write | undefined): Write | undefined {
-  return one && other ? joined([one, other], one.sync || other.sync) : (one ?? other);
+  if (!one || !other) return one ?? other;
+  const { prepare, undo, stored } = joined([one, other], false);
+  return {
+    prepare,
+    ...(undo ? { undo } : {}),
+    ...(stored ? { stored } : {}),
+    get sync() {
+      return strongest([one, other]);
+    },
+  };
+}
+
+function strongest(writes: readonly Write[]): Sync {
+  if (writes.some(({ sync }) => sync === "always")) return "always";
+  return writes.some(({ sync }) => sync);
 }
 
 /**
@@ -60,14 +80,14 @@ export function eitherOrBoth(one: Write | undefined, other: Write | undefined): 
  * bytes and not by fsyncs; a lone write waits for nothing but its own.
  */
 export class GroupCommit {
-  readonly #store: (operations: Operation[], sync: boolean) => Promise<void>;
+  readonly #store: (operations: Operation[], sync: Sync) => Promise<void>;
   #waiting: Waiting[] = [];
   #later: Write[] = [];
   #laterTimer: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
   #batchSinceMs: number | undefined;
 
-  constructor(store: (operations: Operation[], sync: boolean) => Promise<void>) {
+  constructor(store: (operations: Operation[], sync: Sync) => Promise<void>) {
     this.#store = store;
   }
 
@@ -119,10 +139,7 @@ export class GroupCommit {
     const batch = this.#waiting.splice(0, BATCH_WRITES_MAX);
     const writes = [...batch.map(({ write }) => write), ...this.#later.splice(0)];
     const operations = writes.flatMap((write) => write.prepare());
-    const fault = await this.#attempt(
-      operations,
-      writes.some(({ sync }) => sync),
-    );
+    const fault = await this.#attempt(operations, strongest(writes));
     if (fault) {
       for (const write of writes.toReversed()) write.undo?.();
       for (const { reject } of batch) reject(fault.cause);
@@ -132,7 +149,7 @@ export class GroupCommit {
     }
   }
 
-  async #attempt(operations: Operation[], sync: boolean): Promise<{ cause: unknown } | undefined> {
+  async #attempt(operations: Operation[], sync: Sync): Promise<{ cause: unknown } | undefined> {
     // What was to be changed may have gone by itself; an empty batch would still cost an fsync.
     if (operations.length === 0) return undefined;
     this.#batchSinceMs = performance.now();

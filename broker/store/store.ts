@@ -8,7 +8,13 @@ import type { Log } from "#runtime/log";
 import { Metrics } from "#runtime/metrics";
 import { type Cursor, cursorIn } from "./cursor.ts";
 import { Database, type Piece, type Range } from "./database.ts";
-import { eitherOrBoth, GroupCommit, type Operation, type Write } from "./group-commit.ts";
+import {
+  eitherOrBoth,
+  GroupCommit,
+  type Operation,
+  type Sync,
+  type Write,
+} from "./group-commit.ts";
 import { type QueueLimits, Sessions } from "./sessions.ts";
 
 export interface StoreOptions {
@@ -25,12 +31,13 @@ type Counts = ReturnType<typeof countsIn>;
 export class Store {
   readonly #database: Database;
   readonly #commits: GroupCommit;
-  readonly #isSynced: boolean;
+  /** Do synced writes survive a power cut, and not only those that always do? */
+  readonly isSynced: boolean;
   readonly #count: Counts;
 
   private constructor(database: Database, { durability, metrics }: StoreOptions) {
     this.#database = database;
-    this.#isSynced = durability !== "os";
+    this.isSynced = durability !== "os";
     this.#count = countsIn(metrics ?? new Metrics());
     this.#commits = new GroupCommit((operations, sync) => this.#write(operations, sync));
   }
@@ -125,9 +132,9 @@ export class Store {
     await this.#database.close();
   }
 
-  async #write(operations: Operation[], sync: boolean): Promise<void> {
+  async #write(operations: Operation[], sync: Sync): Promise<void> {
     const sinceMs = performance.now();
-    await this.#database.write(operations, sync && this.#isSynced);
+    await this.#database.write(operations, sync === "always" || (sync && this.isSynced));
     this.#count.batches.add();
     this.#count.operations.add(operations.length);
     this.#count.seconds.add((performance.now() - sinceMs) / 1_000);

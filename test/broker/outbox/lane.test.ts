@@ -149,6 +149,7 @@ test("an epoch is synced before anything can be sent in it", async (t) => {
   t.after(() => store.close());
   const synced: string[] = [];
   const watched = {
+    isSynced: true,
     get: store.get.bind(store),
     read: store.read.bind(store),
     later: store.later.bind(store),
@@ -202,4 +203,52 @@ test("what a power cut took of unsynced messages is a gap, in the middle and at 
   ]);
   assert.equal(textOf(run, 2), "gap");
   assert.deepEqual([lane.firstSeq, lane.position], [3, 2], "the cloud will be told of 1 and 2");
+});
+
+test("a number that may have gone to the cloud is not given again when a power cut took its message", async (t) => {
+  const opened = await openLane(t);
+  for (const number of [1, 2, 3]) {
+    await opened.store.commit(opened.lane.write(record(`m${number}`), false));
+  }
+  assert.equal(
+    (await opened.lane.readAfter(0))?.lastSeq,
+    3,
+    "they are sent before they are synced",
+  );
+  const lost = ["2", "3"].map((number) => `lane!default!${number.padStart(16, "0")}`);
+  await opened.store.clear({ gte: lost[0] ?? "", lt: `${lost[1]}!` });
+  const lane = await opened.reopened();
+  assert.ok(lane.lastSeq >= 3, "what the cloud says that it holds is not ahead of us");
+  await append(opened.store, lane, record("new"));
+  await lane.moveTo(3);
+  const run = await lane.readAfter(3);
+  assert.ok((run?.records[1]?.first ?? 0) > 3, "it has a number of its own");
+  assert.equal(textOf(run, 1), "new");
+  const passed = decodeRecord(run?.records[0]?.record ?? new Uint8Array());
+  assert.deepEqual(passed.kind === "gap" && [passed.gap.from, passed.gap.count], [4, 0]);
+});
+
+test("a clean stop, and messages that are synced, leave no gap to the next start", async (t) => {
+  const opened = await openLane(t);
+  await opened.store.commit(opened.lane.write(record("m1"), false));
+  await opened.lane.close();
+  const after = await opened.reopened();
+  assert.equal(after.lastSeq, 1);
+  await append(opened.store, after, record("m2"));
+  assert.equal((await opened.reopened()).lastSeq, 2, "synced, so a crash cannot take it");
+});
+
+test("the numbers of unsynced messages are synced before the first of them is stored", async () => {
+  const disk = new Disk();
+  const lane = await Lane.open("default", { store: disk, limits: LIMITS });
+  const from = disk.batches.length;
+  for (let number = 1; number <= 1_025; number += 1) {
+    await disk.commit(lane.write(record(`m${number}`), false));
+  }
+  const synced = disk.batches.slice(from).map(({ sync }) => sync === "always");
+  assert.deepEqual(
+    [synced[0], synced[1], synced[1_023], synced[1_024]],
+    [true, false, false, true],
+  );
+  assert.equal(synced.filter(Boolean).length, 2, "a sync for many");
 });

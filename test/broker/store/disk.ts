@@ -1,20 +1,26 @@
 // disk: a stand-in for LevelDB that tells what it was asked, and fails when the test says so.
 // Path: tests of the store's parts. Touches: nothing.
 
-import { GroupCommit, type Operation, type Write } from "../../../broker/store/group-commit.ts";
+import {
+  GroupCommit,
+  type Operation,
+  type Sync,
+  type Write,
+} from "../../../broker/store/group-commit.ts";
 import type { KeyRange } from "../../../broker/store/keys.ts";
 import type { QueueStore } from "../../../broker/store/queue.ts";
 
 export class Disk implements QueueStore {
   readonly kept = new Map<string, Uint8Array>();
   /** What was to be written, the refused too. */
-  readonly batches: { keys: string[]; sync: boolean }[] = [];
+  readonly batches: { keys: string[]; sync: Sync }[] = [];
   readonly reads: KeyRange[] = [];
   gets = 0;
   clears = 0;
   /** What reads wait for, once they have seen what there is. */
   gate: Promise<void> = Promise.resolve();
   fault: Error | undefined;
+  readonly isSynced = true;
   readonly #commits = new GroupCommit((operations, sync) => this.#write(operations, sync));
 
   commit(write: Write): Promise<void> {
@@ -56,7 +62,7 @@ export class Disk implements QueueStore {
     for (const key of [...this.kept.keys()]) if (key >= gte && key < lt) this.kept.delete(key);
   }
 
-  async #write(operations: Operation[], sync: boolean): Promise<void> {
+  async #write(operations: Operation[], sync: Sync): Promise<void> {
     this.batches.push({ keys: operations.map(({ key }) => key), sync });
     await new Promise(setImmediate);
     if (this.fault) throw this.fault;

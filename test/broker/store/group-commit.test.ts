@@ -1,16 +1,16 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { GroupCommit, type Operation } from "../../../broker/store/group-commit.ts";
+import { GroupCommit, type Operation, type Sync } from "../../../broker/store/group-commit.ts";
 import { waitFor } from "../../support/wait-for.ts";
 
 const put = (key: string): Operation => ({ type: "put", key, value: new Uint8Array() });
 
 /** A disk that finishes, or fails, when the test says so. */
 class Disk {
-  readonly batches: { keys: string[]; sync: boolean }[] = [];
+  readonly batches: { keys: string[]; sync: Sync }[] = [];
   #finish: ((fault?: Error) => void)[] = [];
 
-  write = (operations: Operation[], sync: boolean): Promise<void> => {
+  write = (operations: Operation[], sync: Sync): Promise<void> => {
     this.batches.push({ keys: operations.map(({ key }) => key), sync });
     return new Promise((resolve, reject) => {
       this.#finish.push((fault) => (fault ? reject(fault) : resolve()));
