@@ -115,8 +115,9 @@ function statusOf(
   uplink: Uplink | undefined,
 ): StatusDocument {
   const uplinkStatus = uplink?.status();
+  const lanes = outbox.status();
   const reasons = store.fault === undefined ? [] : [`nothing is acknowledged: ${store.fault}`];
-  for (const { trouble } of outbox.status()) if (trouble !== null) reasons.push(trouble);
+  for (const { trouble } of lanes) if (trouble !== null) reasons.push(trouble);
   if (uplinkStatus && uplinkStatus.state !== "online") {
     reasons.push(`uplink ${uplinkStatus.state}: ${uplinkStatus.why || "no answer yet"}`);
   }
@@ -128,7 +129,7 @@ function statusOf(
     ready: store.fault === undefined,
     reasons,
     connections: mqtt.connections,
-    outbox: outbox.status(),
+    outbox: lanes,
     ...(uplinkStatus ? { uplink: uplinkStatus } : {}),
   };
 }

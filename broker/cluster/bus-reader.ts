@@ -67,7 +67,7 @@ export class BusReader {
   }
 
   /** Passes over what is there: from here on nothing is missed. */
-  async skip(): Promise<void> {
+  async passOver(): Promise<void> {
     this.#cursor = await this.#newest();
   }
 

@@ -110,7 +110,7 @@ export class Bus {
     this.#reader.stop();
     await this.#following;
     this.#window.clear();
-    await this.#reader.skip();
+    await this.#reader.passOver();
     this.#goOn();
     this.#begun.resolve();
   }

@@ -13,7 +13,22 @@ const RECORDS_READ_MAX = 65_536;
 /** The first byte of a frame; another layout takes another number. */
 const FRAME_VERSION = 1;
 
-/** A record with the place that it has in its lane. */
+/** A record as bytes, with its place in the lane; `first` < `last` for a gap record alone. */
+export interface RunRecord {
+  readonly first: number;
+  readonly last: number;
+  readonly record: Uint8Array;
+}
+
+/** Records of one lane that follow each other, by sequence. */
+export interface Run {
+  readonly firstSeq: number;
+  readonly lastSeq: number;
+  readonly bytes: number;
+  readonly records: readonly RunRecord[];
+}
+
+/** A record that was read, with the place that it has in its lane. */
 export interface Sequenced {
   /** First and last sequence that the record stands for; equal but for gaps. */
   readonly first: number;

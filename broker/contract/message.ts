@@ -41,6 +41,8 @@ export type OutboxRecord =
 
 /** The reason of a gap record for what expired while it waited: no loss by a limit. */
 export const GAP_REASON_EXPIRED = "expired";
+/** The reason of one for what the cloud had, and lost beyond the tail. */
+export const GAP_REASON_FORGOTTEN = "forgotten by the cloud";
 
 // First byte of a record: the kind in the low nibble, for messages QoS, RETAIN and "has extras" above it.
 const KIND_MESSAGE = 1;

@@ -2,7 +2,7 @@
 // Path: lane → [drop oldest]. Touches: nothing.
 
 import type { Dropped } from "./lane-records.ts";
-import { endOffset, type StoredRecord } from "./stored-record.ts";
+import type { StoredRecord } from "./stored-record.ts";
 
 /** A gap that begins, or goes on, where the messages are that are to go. */
 type Gathered = { -readonly [Name in keyof Dropped]: Dropped[Name] } & { numbers: number[] };
@@ -46,5 +46,5 @@ export function gatherOldest(
 function begunWith(record: StoredRecord, reason: string): Gathered {
   const { first, last, offset } = record;
   const none = { count: 0, messages: 0, bytes: 0, numbers: [] };
-  return { reason, from: first, to: last, offset, endOffset: endOffset(record), ...none };
+  return { reason, from: first, to: last, offset, endOffset: offset, ...none };
 }

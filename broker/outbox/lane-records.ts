@@ -13,7 +13,6 @@ import {
 } from "./lane-state.ts";
 import { NewestRecords } from "./newest-records.ts";
 import {
-  endOffset,
   keysFrom,
   type LaneOperation,
   putRecord,
@@ -75,6 +74,8 @@ interface Addition {
   readonly operations: readonly LaneOperation[];
   readonly end: End;
   readonly stored: StoredRecord;
+  /** What else is taken back when it is refused. */
+  undo?(): void;
 }
 
 /** The oldest records that are to go, for which one gap record will stand. */
@@ -162,7 +163,7 @@ export class LaneRecords {
 
   /** Offset of the record behind `record`. */
   offsetBehind(record: StoredRecord): number {
-    return endOffset(record) + holeAt(this.#state, record.last);
+    return record.offset + record.record.length + holeAt(this.#state, record.last);
   }
 
   /**
@@ -194,22 +195,12 @@ export class LaneRecords {
 
   /** The write that adds a message that is dropped at once: the gap record at the end grows by it. */
   gapWrite(reason: string, sync: boolean): LaneWrite {
-    const write = this.#addition(sync, (before) => {
+    return this.#addition(sync, (before) => {
       countDropped(this.#state, reason, 1);
       const { operations, ...grown } = this.#gapGrownBehind(before, reason);
-      return { operations: [...operations, this.stateOperation()], ...grown };
+      const undo = () => countDropped(this.#state, reason, -1);
+      return { operations: [...operations, this.stateOperation()], ...grown, undo };
     });
-    return {
-      ...write,
-      // A getter does not come along.
-      get sync() {
-        return write.sync;
-      },
-      undo: () => {
-        write.undo?.();
-        countDropped(this.#state, reason, -1);
-      },
-    };
   }
 
   #addition(sync: boolean, add: (before: End) => Addition): LaneWrite {
@@ -231,6 +222,7 @@ export class LaneRecords {
         return [...added.operations, this.stateOperation()];
       },
       undo: () => {
+        added?.undo?.();
         this.#given = before;
         if (unsyncedBefore !== undefined) this.#state.unsyncedUpTo = unsyncedBefore;
       },
@@ -273,8 +265,9 @@ export class LaneRecords {
 
   /** Deletes the records up to the number `end`, of `bytes` in all. */
   async deleteUpTo(end: number, bytes: number): Promise<void> {
-    // First what the cloud holds, or a crash could leave neither the records nor their number.
-    await this.saveState(false);
+    // First what the cloud holds, or a crash could leave neither the records nor their number; synced,
+    // since LevelDB may lose the end of one log while the deletion, in the next one, is there.
+    await this.saveState("always");
     const { gte } = keysFrom(this.#lane, 0);
     await this.#store.clear({ gte, lt: recordKey(this.#lane, end + 1) });
     this.#first = end + 1;

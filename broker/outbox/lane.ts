@@ -3,8 +3,13 @@
 
 import assert from "node:assert";
 import { randomUUID } from "node:crypto";
-import { FRAME_LIMITS } from "#contract/frame";
-import { decodeGapRecord, encodeGap, recordTakenAtMs } from "#contract/message";
+import { FRAME_LIMITS, type Run, type RunRecord } from "#contract/frame";
+import {
+  decodeGapRecord,
+  encodeGap,
+  GAP_REASON_FORGOTTEN,
+  recordTakenAtMs,
+} from "#contract/message";
 import type { LaneStatus } from "#contract/status";
 import { steadyNowMs } from "#runtime/clock";
 import { isClockPlausible } from "#runtime/machine";
@@ -30,24 +35,6 @@ export interface LaneOptions {
   /** What is free on the store's file system, as it was a moment ago. */
   readonly diskFreeBytes?: () => number;
 }
-
-/** A record with its place in the lane; `first` < `last` for a gap record alone. */
-export interface RunRecord {
-  readonly first: number;
-  readonly last: number;
-  readonly record: Uint8Array;
-}
-
-/** Records of one lane that follow each other, by sequence. */
-export interface Run {
-  readonly firstSeq: number;
-  readonly lastSeq: number;
-  readonly bytes: number;
-  readonly records: readonly RunRecord[];
-}
-
-/** The reason in the count of what the cloud lost beyond the tail. */
-const FORGOTTEN = "forgotten by the cloud";
 
 /** Room is made for more than is asked for, so that not every message reads the disk. */
 const ROOM_SHARE = 1 / 64;
@@ -263,7 +250,7 @@ export class Lane {
 
   /** Messages that the cloud lost beyond the tail, for which a gap record stands there. */
   async countDropped(count: number): Promise<void> {
-    countDropped(this.#state, FORGOTTEN, count);
+    countDropped(this.#state, GAP_REASON_FORGOTTEN, count);
     await this.#records.saveState(false);
   }
 

@@ -21,6 +21,11 @@ const FOREVER_SECONDS = 0xffff_ffff;
 
 type Forward = NonNullable<Settings["uplink"]>["forward"][number];
 
+/** Which messages go into which lane. */
+interface Rule extends Omit<Forward, "lane"> {
+  readonly lane: Lane | undefined;
+}
+
 export interface OutboxOptions {
   readonly store: LaneStore;
   readonly settings: Settings["outbox"];
@@ -33,7 +38,7 @@ export interface OutboxOptions {
 export class Outbox {
   /** In the order of the settings, which is the order in which the uplink serves them. */
   readonly lanes: readonly Lane[];
-  readonly #forwards: readonly Forward[];
+  readonly #rules: readonly Rule[];
   readonly #lookAtDisk: () => void;
   readonly #timer: NodeJS.Timeout;
   #tidying: Promise<void> = Promise.resolve();
@@ -44,7 +49,10 @@ export class Outbox {
     lookAtDisk: () => void,
   ) {
     this.lanes = lanes;
-    this.#forwards = forwards;
+    this.#rules = forwards.map(({ lane, ...rule }) => ({
+      ...rule,
+      lane: lanes.find(({ name }) => name === lane),
+    }));
     this.#lookAtDisk = lookAtDisk;
     this.#timer = setInterval(() => this.#tidy(), TIDY_MS);
   }
@@ -97,9 +105,8 @@ export class Outbox {
   }
 
   #laneOf(message: Message): Lane | undefined {
-    const rule = this.#forwards.find(({ filter }) => filterMatches(filter, message.topic));
-    if (!rule || (message.qos === 0 && !rule.qos0)) return undefined;
-    return this.lanes.find(({ name }) => name === rule.lane);
+    const rule = this.#rules.find(({ filter }) => filterMatches(filter, message.topic));
+    return rule && (message.qos > 0 || rule.qos0) ? rule.lane : undefined;
   }
 
   #tidy(): void {

@@ -65,11 +65,6 @@ export function storedRecord(key: string, value: Uint8Array): StoredRecord {
   return { first: gap?.from ?? last, last, offset, record, gap };
 }
 
-/** How far the offset of the next record is ahead of this one's, holes apart. */
-export function endOffset({ offset, record }: StoredRecord): number {
-  return offset + record.length;
-}
-
 /** The bytes of a gap record that begins not before `from`, its numbers less `base`. */
 export function gapFrom(gap: GapRecord, from: number, base: number): Uint8Array {
   const first = Math.max(gap.from, from);

@@ -4,7 +4,7 @@
 import { SluiceError } from "#contract/errors";
 import { encodeFrame } from "#contract/frame";
 import type { PositionAnswer } from "#contract/landing";
-import { encodeGap } from "#contract/message";
+import { encodeGap, GAP_REASON_FORGOTTEN } from "#contract/message";
 import type { Log } from "#runtime/log";
 import type { SendCounters } from "./counters.ts";
 import { type SendLanding, type SendLane, writerOf } from "./send-lane.ts";
@@ -89,7 +89,7 @@ export class Agreement {
   /** The cloud forgot more than the tail holds: a gap record takes the place of the rest. */
   async #reportLost(landing: SendLanding, lane: SendLane, held: number): Promise<void> {
     const [from, to] = [held + 1, lane.firstSeq - 1];
-    const gap = { from, to, count: to - held, reason: "the cloud forgot more than the tail holds" };
+    const gap = { from, to, count: to - held, reason: GAP_REASON_FORGOTTEN };
     const answer = await landing.append({
       ...{ lane: lane.name, epoch: lane.epoch, writer: writerOf(lane) },
       ...{ prev: held, last: to, frame: encodeFrame(from, [encodeGap(gap)]) },

@@ -1,7 +1,7 @@
 // frame-cut: the frame that is sent of a run of records.
 // Path: outbox → [frame-cut] → flight. Touches: nothing.
 
-import { encodeFrame } from "#contract/frame";
+import { encodeFrame, type Run, type RunRecord } from "#contract/frame";
 import {
   decodeGapRecord,
   encodeGap,
@@ -9,7 +9,6 @@ import {
   isExpired,
   recordExpiresAtMs,
 } from "#contract/message";
-import type { Run, RunRecord } from "./send-lane.ts";
 
 export interface CutFrame {
   /** The part of the run that the frame holds. */

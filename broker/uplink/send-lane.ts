@@ -1,22 +1,8 @@
 // send-lane: what the uplink needs of a lane of the outbox, and of the landing.
 // Path: outbox → [send-lane] → sender. Touches: nothing.
 
+import type { Run } from "#contract/frame";
 import type { AppendAnswer, AppendRequest, PositionAnswer, ProbeRequest } from "#contract/landing";
-
-/** A record with its place in the lane; `first` < `last` for a gap record alone. */
-export interface RunRecord {
-  readonly first: number;
-  readonly last: number;
-  readonly record: Uint8Array;
-}
-
-/** Records of one lane that follow each other, by sequence. */
-export interface Run {
-  readonly firstSeq: number;
-  readonly lastSeq: number;
-  readonly bytes: number;
-  readonly records: readonly RunRecord[];
-}
 
 export interface SendLane {
   readonly name: string;

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
+import type { Run } from "#contract/frame";
 import { decodeRecord, encodeMessage } from "#contract/message";
-import { Lane, type LaneOptions, type Run } from "../../../broker/outbox/lane.ts";
+import { Lane, type LaneOptions } from "../../../broker/outbox/lane.ts";
 import type { LaneStore } from "../../../broker/outbox/lane-records.ts";
 import type { LaneLimits } from "../../../broker/outbox/lane-room.ts";
 import { Store } from "../../../broker/store/store.ts";

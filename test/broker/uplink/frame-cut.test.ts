@@ -3,10 +3,9 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { decodeFrame } from "#contract/frame";
+import { decodeFrame, type Run } from "#contract/frame";
 import { encodeGap, encodeMessage } from "#contract/message";
 import { cutFrame } from "../../../broker/uplink/frame-cut.ts";
-import type { Run } from "../../../broker/uplink/send-lane.ts";
 
 const message = (expiresAtMs?: number) =>
   encodeMessage({

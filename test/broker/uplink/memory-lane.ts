@@ -2,9 +2,9 @@
 // Path: tests of the sender. Touches: nothing.
 
 import assert from "node:assert/strict";
-import { FRAME_LIMITS } from "#contract/frame";
+import { FRAME_LIMITS, type Run } from "#contract/frame";
 import { encodeMessage } from "#contract/message";
-import type { Run, SendLane } from "../../../broker/uplink/send-lane.ts";
+import type { SendLane } from "../../../broker/uplink/send-lane.ts";
 
 /** Keeps all that was ever appended; `tail` of it may be sent again. */
 export class MemoryLane implements SendLane {

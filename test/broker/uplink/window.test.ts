@@ -105,6 +105,26 @@ test("what comes while a frame is under way shares the next one", async (t) => {
   assert.deepEqual(landing.asked, ["default 1..1", "default 2..6"]);
 });
 
+test("what comes in quick succession shares frames, and what comes alone goes at once", async (t) => {
+  const [landing, lane] = [new FakeLanding(), new MemoryLane("default")];
+  const { sender } = start(t, landing, [lane]);
+  await waitFor("the sender to be online", () => sender.status().state === "online");
+  const fromMs = performance.now();
+  lane.append(1);
+  await waitFor("the first, alone", () => lane.position === 1);
+  const alone = landing.asked.length;
+  let appended = 1;
+  for (; performance.now() - fromMs < 100; appended += 1) {
+    lane.append(1);
+    await new Promise(setImmediate);
+  }
+  await waitFor("all of them", () => lane.position === appended);
+  const tookMs = performance.now() - fromMs;
+  assert.equal(alone, 1);
+  const most = tookMs / 10 + appended / FRAME + 2;
+  assert.ok(landing.asked.length <= most, `${landing.asked.length} frames in ${tookMs} ms`);
+});
+
 test("few large messages that fill a frame by their bytes go ahead too", async (t) => {
   const [landing, lane] = [new FakeLanding(), new MemoryLane("default")];
   landing.holds = true;
