@@ -8,7 +8,7 @@ import { openNotify } from "#runtime/notify";
 import { runService, type Service, settingsFromArguments } from "#runtime/process";
 import type { Settings } from "#runtime/settings-schema";
 import { Devices } from "./devices/devices.ts";
-import { createDriver } from "./drivers/drivers.ts";
+import { createDriver, driverTables } from "./drivers/drivers.ts";
 import { LinkSupervisor } from "./links/links.ts";
 
 const USAGE = "usage: sluice-firmware-bridge [--config FILE] [--check-config]";
@@ -16,13 +16,13 @@ const USAGE = "usage: sluice-firmware-bridge [--config FILE] [--check-config]";
 const HAND_ON_MS_MAX = 2_000;
 
 async function main(): Promise<void> {
-  const settings = settingsFromArguments(USAGE);
+  const settings = settingsFromArguments(USAGE, driverTables);
   const log = createLog({ level: settings.log.level, process: "sluice-firmware-bridge" });
-  await runService(log, () => start(settings, log), settings);
+  await runService(log, () => start(settings, log), settings, driverTables);
 }
 
 async function start(settings: Settings, log: Log): Promise<Service> {
-  const devices = new Devices(settings.bridge, log);
+  const devices = new Devices(settings, log);
   const notify = await openNotify(() => true);
   // Without links there is nothing to do, but to be there when the settings have some.
   const idle = setInterval(() => {}, 60_000);
@@ -34,7 +34,7 @@ async function start(settings: Settings, log: Log): Promise<Service> {
     const host = devices.host(link);
     return new LinkSupervisor({
       settings: link,
-      driver: createDriver(link, host, log),
+      driver: createDriver(link, host),
       log,
       onMode(mode, why) {
         if (mode === "absent" || mode === "failing") host.offline(why);

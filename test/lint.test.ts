@@ -28,7 +28,9 @@ const REFUSED_IMPORTS: readonly [string, string, string][] = [
   ["the firmware-bridge from the broker", "broker/a.ts", "../firmware-bridge/main.ts"],
   ["the broker from the firmware-bridge", "firmware-bridge/a.ts", "../broker/gateway.ts"],
   ["the broker from a link", "firmware-bridge/links/a.ts", "../../broker/gateway.ts"],
-  ["a driver from a link", "firmware-bridge/links/b.ts", "../drivers/lines.ts"],
+  ["a driver from a link", "firmware-bridge/links/b.ts", "../drivers/drivers.ts"],
+  ["a driver from another", "firmware-bridge/drivers/nmea/a.ts", "../lines/lines.ts"],
+  ["a link from a driver", "firmware-bridge/drivers/nmea/b.ts", "../../links/links.ts"],
 ];
 
 const TYPE_IMPORT =
@@ -58,6 +60,9 @@ const ALLOWED: Readonly<Record<string, string>> = {
   "broker/gateway.ts": importOf("./outbox/outbox.ts"),
   "firmware-bridge/main.ts": importOf("./links/links.ts"),
   "firmware-bridge/links/links.ts": importOf("../driver.ts"),
+  "firmware-bridge/drivers/nmea/nmea.ts": importOf("../../driver.ts"),
+  "firmware-bridge/drivers/nmea/parts.ts": importOf("../framing/slip.ts"),
+  "firmware-bridge/drivers/nmea/kind.ts": importOf("../kind.ts"),
 };
 
 interface Diagnostic {

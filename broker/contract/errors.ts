@@ -13,6 +13,7 @@ export type ErrorCode =
   | "FRAME_INVALID" // bytes that are no frame, or no record
   | "LINK_FAILED" // a serial port cannot be opened or broke
   | "LISTEN_FAILED" // an address cannot be listened on
+  | "MEMORY_FAILED" // what a driver must know after a restart cannot be written
   | "OUTBOX_FULL" // an append over the lane's limit
   | "PACKET_TOO_LARGE" // an MQTT packet that is longer than its connection may send
   | "PROXY_INVALID" // bytes that are no PROXY v2 header

@@ -6,6 +6,7 @@ import { reasonOf, SluiceError } from "#contract/errors";
 import type { Log } from "./log.ts";
 import { reloadable } from "./reload.ts";
 import { readSettings, SETTINGS_PATH } from "./settings.ts";
+import type { DriverTables } from "./settings-links.ts";
 import type { Settings } from "./settings-schema.ts";
 
 /** 0: stopped on request. 1: failed. 2: bad settings or usage, and nothing was changed. */
@@ -15,12 +16,12 @@ export const EXIT = { stopped: 0, failed: 1, refused: 2 } as const;
 const STOP_MS_MAX = 10_000;
 
 /** Reads `--config FILE` and `--check-config`, ends with code 2 and a message where it must. */
-export function settingsFromArguments(usage: string): Settings {
+export function settingsFromArguments(usage: string, drivers?: DriverTables): Settings {
   try {
     const { values } = parseArguments();
     if (values.help) end(EXIT.stopped, usage, process.stdout);
     const path = settingsPath();
-    const settings = readSettings(path);
+    const settings = readSettings(path, drivers);
     if (values["check-config"]) end(EXIT.stopped, `${path}: good`, process.stdout);
     return settings;
   } catch (fault) {
@@ -74,10 +75,11 @@ export async function runService(
   log: Log,
   start: () => Promise<Service>,
   settings?: Settings,
+  drivers?: DriverTables,
 ): Promise<void> {
   let started: (service: Service) => void = () => {};
   // Before the start, which may take minutes: a SIGHUP during it counts when it is done.
-  followReloads(log, new Promise<Service>((resolve) => (started = resolve)), settings);
+  followReloads(log, new Promise<Service>((resolve) => (started = resolve)), settings, drivers);
   const service = await start().catch(endFailed);
   started(service);
   service.running?.catch(endFailed);
@@ -97,7 +99,12 @@ export async function runService(
 }
 
 /** One reload at a time; those asked for while one waits its turn are one. */
-function followReloads(log: Log, service: Promise<Service>, settings?: Settings): void {
+function followReloads(
+  log: Log,
+  service: Promise<Service>,
+  settings?: Settings,
+  drivers?: DriverTables,
+): void {
   let current = settings;
   let isAsked = false;
   let turn: Promise<unknown> = service;
@@ -106,15 +113,20 @@ function followReloads(log: Log, service: Promise<Service>, settings?: Settings)
     isAsked = true;
     turn = turn.then(async () => {
       isAsked = false;
-      if (current) current = await reload(log, await service, current);
+      if (current) current = await reload(log, await service, current, drivers);
     });
   });
 }
 
 /** The settings that hold from now on: the old ones where the new ones cannot be used. */
-async function reload(log: Log, service: Service, before: Settings): Promise<Settings> {
+async function reload(
+  log: Log,
+  service: Service,
+  before: Settings,
+  drivers?: DriverTables,
+): Promise<Settings> {
   try {
-    const { applied, needsRestart } = reloadable(before, readSettings(settingsPath()));
+    const { applied, needsRestart } = reloadable(before, readSettings(settingsPath(), drivers));
     await service.reload?.(applied);
     log.level = applied.log.level;
     log.info("settings read again");

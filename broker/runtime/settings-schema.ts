@@ -2,77 +2,21 @@
 // Path: settings. Touches: nothing.
 
 import * as v from "valibot";
-import { reasonOf } from "#contract/errors";
-import { assertTopicFilter, NAME_PATTERN, TOPIC_LIMITS } from "#contract/topics";
-
-const whole = (least: number, most: number) =>
-  v.pipe(
-    v.number("allowed: a whole number"),
-    v.check(
-      (value) => Number.isInteger(value) && value >= least && value <= most,
-      `allowed: a whole number from ${least} to ${most}`,
-    ),
-  );
-
-const oneOf = <const T extends readonly string[]>(...words: T) =>
-  v.picklist(words, `allowed: ${words.map((word) => JSON.stringify(word)).join(", ")}`);
-
-const flag = () => v.boolean("allowed: true or false");
-
-const path = v.pipe(v.string("allowed: a path"), v.minLength(1, "allowed: a path"));
-
-const name = v.pipe(
-  v.string("allowed: a name"),
-  v.regex(NAME_PATTERN, "allowed: 1 to 63 of A-Z a-z 0-9 . _ - that begin with a letter or digit"),
-);
-
-const HOST_PORT = /^(?:\[[0-9a-fA-F:.]+\]|[^\s:[\]]+):(?:[0-9]{1,5})$/;
-
-function isHostPort(text: string): boolean {
-  return HOST_PORT.test(text) && Number(text.slice(text.lastIndexOf(":") + 1)) <= 65_535;
-}
-
-const hostPort = v.pipe(
-  v.string("allowed: host:port"),
-  v.check(isHostPort, 'allowed: host:port, as "127.0.0.1:1883"'),
-);
-
-const listenAddress = v.pipe(
-  v.string("allowed: host:port or unix:/path"),
-  v.check(
-    (text) => isHostPort(text) || /^unix:\/.+/.test(text),
-    'allowed: host:port, as "127.0.0.1:1883", or "unix:/path"',
-  ),
-);
-
-const filter = v.pipe(
-  v.string("allowed: an MQTT topic filter"),
-  v.rawCheck(({ dataset, addIssue }) => {
-    if (!dataset.typed) return;
-    try {
-      assertTopicFilter(dataset.value);
-    } catch (fault) {
-      addIssue({ message: `allowed: an MQTT topic filter; ${reasonOf(fault)}` });
-    }
-  }),
-);
-
-function urlOf(...protocols: string[]) {
-  const allowed = `allowed: a URL that begins with ${protocols.map((p) => `${p}//`).join(" or ")}`;
-  return v.pipe(
-    v.string(allowed),
-    v.check((text) => URL.canParse(text) && protocols.includes(new URL(text).protocol), allowed),
-    withoutPassword(),
-  );
-}
-
-function withoutPassword() {
-  return v.check<string, string>(
-    // Looked at as text: a password with / ? or # in it makes a URL whose host is the user's name.
-    (text) => !/\/\/.*:.*@/.test(text),
-    "allowed: a URL without a password; name a file in password_file",
-  );
-}
+import { TOPIC_LIMITS } from "#contract/topics";
+import { conflicts } from "./settings-conflicts.ts";
+import { Bridge, type DriverTables, linkSchema } from "./settings-links.ts";
+import {
+  filter,
+  flag,
+  hostPort,
+  listenAddress,
+  name,
+  oneOf,
+  path,
+  text,
+  urlOf,
+  whole,
+} from "./settings-values.ts";
 
 const ORIGIN_ALLOWED =
   'allowed: "*" or an origin as browsers send it, as "https://app.example.com"';
@@ -122,8 +66,6 @@ const Listener = v.pipe(
     ["key_file"],
   ),
 );
-
-const text = v.pipe(v.string("allowed: a text"), v.minLength(1, "allowed: a text"));
 
 const rightFilters = v.array(
   v.pipe(
@@ -253,145 +195,40 @@ const Ingest = v.strictObject({
   gateway_bytes_max: v.optional(whole(1_048_576, 2 ** 50), 268_435_456),
 });
 
-const Lines = v.strictObject({
-  format: v.optional(oneOf("text", "json", "key-value", "csv"), "text"),
-  columns: v.optional(v.array(name), []),
-  separator: v.optional(v.pipe(v.string(), v.length(1, "allowed: one character")), ","),
-  line_end: v.optional(oneOf("lf", "crlf", "cr"), "lf"),
-  line_bytes_max: v.optional(whole(1, 65_536), 4_096),
-});
-
-const Link = v.strictObject({
-  path,
-  driver: v.optional(oneOf("lines"), "lines"),
-  device: v.optional(name),
-  baud_rate: v.optional(whole(50, 4_000_000), 115_200),
-  data_bits: v.optional(v.picklist([5, 6, 7, 8], "allowed: 5, 6, 7, 8"), 8),
-  stop_bits: v.optional(v.picklist([1, 2], "allowed: 1, 2"), 1),
-  parity: v.optional(oneOf("none", "even", "odd"), "none"),
-  hardware_flow: v.optional(flag(), false),
-  lines: v.optional(Lines, {}),
-});
-
-const Bridge = v.strictObject({
-  broker: v.optional(
-    v.pipe(
-      v.string(),
-      v.check(
-        (text) => /^unix:\/.+/.test(text) || (URL.canParse(text) && /^mqtts?:/.test(text)),
-        'allowed: "mqtt://host:port", "mqtts://host:port" or "unix:/path"',
+/** The whole file, with the tables of these drivers. Tables of the other role are refused last. */
+export function settingsSchema(drivers?: DriverTables) {
+  return v.pipe(
+    v.strictObject({
+      role: oneOf("gateway", "cloud"),
+      name,
+      data: v.optional(path, "/var/lib/sluice"),
+      log: v.optional(
+        v.strictObject({ level: v.optional(oneOf("error", "warn", "info", "debug"), "info") }),
+        {},
       ),
-      withoutPassword(),
-    ),
-    "mqtt://127.0.0.1:1883",
-  ),
-  username: v.optional(v.string()),
-  password_file: v.optional(path),
-  ca_file: v.optional(path),
-  unacknowledged_max: v.optional(whole(1, 10_000), 100),
-});
-
-/** The whole file. Tables of the other role are refused by the last checks. */
-export const SettingsSchema = v.pipe(
-  v.strictObject({
-    role: oneOf("gateway", "cloud"),
-    name,
-    data: v.optional(path, "/var/lib/sluice"),
-    log: v.optional(
-      v.strictObject({ level: v.optional(oneOf("error", "warn", "info", "debug"), "info") }),
-      {},
-    ),
-    listeners: v.optional(v.array(Listener), [{ protocol: "mqtt", address: "127.0.0.1:1883" }]),
-    access: v.optional(Access, {}),
-    limits: v.optional(Limits, {}),
-    status: v.optional(v.strictObject({ address: v.optional(hostPort, "127.0.0.1:9883") }), {}),
-    uplink: v.optional(Uplink),
-    store: v.optional(Store, {}),
-    outbox: v.optional(Outbox, {}),
-    landing: v.optional(v.strictObject(redis)),
-    cluster: v.optional(v.strictObject(redis)),
-    ingest: v.optional(Ingest, {}),
-    bridge: v.optional(Bridge, {}),
-    links: v.optional(v.array(Link), []),
-  }),
-  v.rawCheck(({ dataset, addIssue }) => {
-    for (const fault of crossFaults(dataset.value)) addIssue(fault);
-  }),
-);
-
-export type Settings = Readonly<v.InferOutput<typeof SettingsSchema>>;
-export type ListenerSettings = Settings["listeners"][number];
-export type LinkSettings = Settings["links"][number];
-export type LinesSettings = LinkSettings["lines"];
-export type BridgeSettings = Settings["bridge"];
-export type RedisSettings = NonNullable<Settings["cluster"]>;
-export type UplinkSettings = NonNullable<Settings["uplink"]>;
-
-interface Fault {
-  readonly message: string;
-  readonly path: [v.ObjectPathItem, ...v.IssuePathItem[]];
-}
-
-/**
- * What no single key shows: tables of the other role, lanes that are not there, equal devices.
- * Looks at a file that may have other faults, so that all of them are told at once.
- */
-function crossFaults(settings: unknown): Fault[] {
-  const faults: Fault[] = [];
-  const fault = (message: string, ...keys: (string | number)[]) =>
-    faults.push({ message, path: issuePath(settings, keys) });
-  const isThere = (key: string) => at(settings, key) !== undefined;
-  if (at(settings, "role") === "cloud") {
-    if (!isThere("landing"))
-      fault("allowed in role cloud: a [landing] table with its url", "landing");
-    if (!isThere("cluster"))
-      fault("allowed in role cloud: a [cluster] table with its url", "cluster");
-    if (isThere("uplink")) fault('allowed: with role = "gateway" only', "uplink");
-  } else if (at(settings, "role") === "gateway") {
-    if (isThere("landing")) fault('allowed: with role = "cloud" only', "landing");
-    if (isThere("cluster")) fault('allowed: with role = "cloud" only', "cluster");
-  }
-  const lanes = column(at(at(settings, "outbox"), "lanes"), "name");
-  for (const [index, lane] of column(at(at(settings, "uplink"), "forward"), "lane").entries()) {
-    if (typeof lane === "string" && !lanes.includes(lane)) {
-      fault(`allowed: a lane of [outbox]: ${lanes.join(", ")}`, "uplink", "forward", index, "lane");
-    }
-  }
-  for (const index of repeats(lanes))
-    fault("allowed: each name once", "outbox", "lanes", index, "name");
-  const links = at(settings, "links");
-  for (const index of repeats(column(links, "path")))
-    fault("allowed: each path once", "links", index, "path");
-  for (const index of repeats(column(links, "device")))
-    fault("allowed: each device once", "links", index, "device");
-  return faults;
-}
-
-function at(value: unknown, key: string): unknown {
-  return typeof value === "object" && value !== null && Object.hasOwn(value, key)
-    ? (value as Record<string, unknown>)[key]
-    : undefined;
-}
-
-/** What each table of an array of tables has under `key`. */
-function column(tables: unknown, key: string): unknown[] {
-  return Array.isArray(tables) ? tables.map((table) => at(table, key)) : [];
-}
-
-/** Where text stands that stood before. */
-function repeats(values: readonly unknown[]): number[] {
-  return [...values.keys()].filter(
-    (index) => typeof values[index] === "string" && values.indexOf(values[index]) < index,
+      listeners: v.optional(v.array(Listener), [{ protocol: "mqtt", address: "127.0.0.1:1883" }]),
+      access: v.optional(Access, {}),
+      limits: v.optional(Limits, {}),
+      status: v.optional(v.strictObject({ address: v.optional(hostPort, "127.0.0.1:9883") }), {}),
+      uplink: v.optional(Uplink),
+      store: v.optional(Store, {}),
+      outbox: v.optional(Outbox, {}),
+      landing: v.optional(v.strictObject(redis)),
+      cluster: v.optional(v.strictObject(redis)),
+      ingest: v.optional(Ingest, {}),
+      bridge: v.optional(Bridge, {}),
+      links: v.optional(v.array(linkSchema(drivers)), []),
+    }),
+    v.rawCheck(({ dataset, addIssue }) => {
+      for (const fault of conflicts(dataset.value, Object.keys(drivers ?? {}))) addIssue(fault);
+    }),
   );
 }
 
-function issuePath(root: unknown, keys: (string | number)[]): Fault["path"] {
-  let input = root as Record<string | number, unknown>;
-  const items = keys.map((key) => {
-    const value = input?.[key];
-    const item = { type: "unknown", origin: "value", input, key, value } as v.UnknownPathItem;
-    input = value as Record<string | number, unknown>;
-    return item;
-  });
-  return items as unknown as Fault["path"];
-}
+/** As every process but the firmware-bridge knows it. */
+export const SettingsSchema = settingsSchema();
+
+export type Settings = Readonly<v.InferOutput<typeof SettingsSchema>>;
+export type ListenerSettings = Settings["listeners"][number];
+export type RedisSettings = NonNullable<Settings["cluster"]>;
+export type UplinkSettings = NonNullable<Settings["uplink"]>;

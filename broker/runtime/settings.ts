@@ -7,25 +7,29 @@ import * as v from "valibot";
 import { reasonOf, SluiceError } from "#contract/errors";
 import { defaultName } from "./machine.ts";
 import { describeFaults } from "./settings-faults.ts";
-import { type Settings, SettingsSchema } from "./settings-schema.ts";
+import { type DriverTables, readyLinks } from "./settings-links.ts";
+import { type Settings, SettingsSchema, settingsSchema } from "./settings-schema.ts";
 
 export const SETTINGS_PATH = "/etc/sluice/sluice.toml";
 
 /**
- * The settings in `path`, with defaults filled in and frozen.
+ * The settings in `path`, with defaults filled in and frozen; the links' with the tables of these
+ * drivers.
  * @throws SluiceError SETTINGS_INVALID whose message holds one line a fault: file, line, key, what
  *   was found, what is allowed, and the nearest known key.
  */
-export function readSettings(path: string): Settings {
-  return parseSettings(readText(path), path);
+export function readSettings(path: string, drivers?: DriverTables): Settings {
+  return parseSettings(readText(path), path, drivers);
 }
 
 /** As readSettings, from text; `path` only names the file in faults. */
-export function parseSettings(text: string, path: string): Settings {
-  const table = parseTable(text, path);
-  const result = v.safeParse(SettingsSchema, { name: defaultName(), ...table });
+export function parseSettings(text: string, path: string, drivers?: DriverTables): Settings {
+  const { links, ...others } = parseTable(text, path);
+  const table = links === undefined ? others : { ...others, links: readyLinks(links, drivers) };
+  const schema = drivers ? settingsSchema(drivers) : SettingsSchema;
+  const result = v.safeParse(schema, { name: defaultName(), ...table });
   if (result.success) return deepFreeze(result.output);
-  const faults = describeFaults(SettingsSchema, table, result.issues, text);
+  const faults = describeFaults(schema, table, result.issues, text);
   throw new SluiceError("SETTINGS_INVALID", faults.map((it) => `${path}:${it}`).join("\n"));
 }
 

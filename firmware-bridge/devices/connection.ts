@@ -10,7 +10,7 @@ import { MqttClient } from "mqtt";
 import { reasonOf } from "#contract/errors";
 import { backoffMs, wait } from "#runtime/backoff";
 import type { Log } from "#runtime/log";
-import type { BrokerAddress } from "./broker-address.ts";
+import type { BrokerDoor } from "../driver.ts";
 import type { PacketIds } from "./packet-ids.ts";
 
 const LIMITS = {
@@ -33,7 +33,7 @@ export interface Publication {
 
 export interface ConnectionOptions {
   readonly clientId: string;
-  readonly address: BrokerAddress;
+  readonly door: BrokerDoor;
   readonly will: { readonly topic: string; readonly payload: string };
   readonly packetIds: PacketIds;
   readonly log: Log;
@@ -120,7 +120,7 @@ export class Connection {
         if (fault instanceof AggregateError && "code" in fault) why = String(fault.code);
         client.stream.destroy();
       };
-      const client = new MqttClient(() => this.#options.address.open(), this.#clientOptions());
+      const client = new MqttClient(() => this.#options.door.open(), this.#clientOptions());
       this.#client = client;
       client.stream.on("error", failed);
       client.on("error", failed);
@@ -136,8 +136,8 @@ export class Connection {
   }
 
   #clientOptions(): ConstructorParameters<typeof MqttClient>[1] {
-    const { clientId, address, will, packetIds } = this.#options;
-    const { username, password } = address;
+    const { clientId, door, will, packetIds } = this.#options;
+    const { username, password } = door;
     return {
       clientId,
       protocolVersion: 4,

@@ -4,8 +4,7 @@
 import { reasonOf, SluiceError } from "#contract/errors";
 import { wait } from "#runtime/backoff";
 import type { Log } from "#runtime/log";
-import type { CarryOut, Command, Device, Message, Outcome } from "../driver.ts";
-import type { BrokerAddress } from "./broker-address.ts";
+import type { About, BrokerDoor, CarryOut, Command, Device, Message, Outcome } from "../driver.ts";
 import { Connection } from "./connection.ts";
 import { PacketIds } from "./packet-ids.ts";
 import { type Pending, Window } from "./window.ts";
@@ -32,7 +31,7 @@ interface ReceivedCommand extends Command {
 
 export interface DeviceOptions {
   readonly name: string;
-  readonly address: BrokerAddress;
+  readonly door: BrokerDoor;
   readonly unacknowledgedMax: number;
   readonly log: Log;
 }
@@ -42,6 +41,7 @@ export interface DeviceOptions {
  * wait, so that those sent while the process restarted are carried out.
  */
 export class MqttDevice implements Device {
+  readonly name: string;
   readonly #topic: string;
   readonly #window: Window;
   readonly #connection: Connection;
@@ -52,16 +52,18 @@ export class MqttDevice implements Device {
   #heard = "";
   #correction: NodeJS.Timeout | undefined;
   #discarded = 0;
+  #about: About = {};
 
   constructor(options: DeviceOptions) {
-    const { name, address, unacknowledgedMax } = options;
+    const { name, door, unacknowledgedMax } = options;
+    this.name = name;
     this.#topic = `serial/${name}/`;
     this.#log = options.log.child({ device: name });
     const window = new Window(unacknowledgedMax);
     this.#window = window;
     this.#connection = new Connection({
       clientId: `serial-${name}`,
-      address,
+      door,
       will: { topic: `${this.#topic}availability`, payload: "offline" },
       packetIds: new PacketIds(() => window.packetIds()),
       log: this.#log,
@@ -71,8 +73,8 @@ export class MqttDevice implements Device {
     this.#connection.start();
   }
 
-  async publish(message: Message): Promise<void> {
-    await this.#enter(message.channel, message.payload);
+  publish(message: Message): Promise<void> | undefined {
+    return this.#enter(message.channel, message.payload);
   }
 
   online(carryOut: CarryOut): void {
@@ -81,6 +83,10 @@ export class MqttDevice implements Device {
 
   offline(reason: string): void {
     this.#setState({ mode: "offline", reason });
+  }
+
+  describe(about: About): void {
+    this.#about = { ...this.#about, ...about };
   }
 
   /** Waits a little for the broker's acknowledgements, then goes offline and disconnects. */

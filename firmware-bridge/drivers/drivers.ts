@@ -1,16 +1,23 @@
-// drivers: finds the driver that a link's settings name.
-// Path: links → [drivers] → devices. Touches: nothing.
+// drivers: every driver, by the name that settings have for it.
+// Path: main → [drivers] → each driver. Touches: nothing.
 
-import type { Log } from "#runtime/log";
-import type { LinkSettings } from "#runtime/settings-schema";
+import type { DriverTables, LinkSettings } from "#runtime/settings-links";
 import type { Driver, Host } from "../driver.ts";
-import { LinesCodec } from "./lines.ts";
-import { StreamDriver } from "./stream-driver.ts";
+import type { DriverKind } from "./kind.ts";
+import { lines } from "./lines/lines.ts";
+
+const DRIVERS: Readonly<Record<string, DriverKind>> = {
+  lines,
+};
+
+/** The schema of each driver's own table, for the settings to be checked by. */
+export const driverTables: DriverTables = Object.fromEntries(
+  Object.entries(DRIVERS).map(([name, kind]) => [name, kind.settings]),
+);
 
 /** The driver of a link, with its devices at the broker from now on. */
-export function createDriver(settings: LinkSettings, host: Host, log: Log): Driver {
-  switch (settings.driver) {
-    case "lines":
-      return new StreamDriver(() => new LinesCodec(settings.lines), host, log);
-  }
+export function createDriver(link: LinkSettings, host: Host): Driver {
+  const kind = DRIVERS[link.driver];
+  if (!kind) throw new Error(`no driver ${link.driver}, and the settings were checked`);
+  return kind.create((link as Readonly<Record<string, unknown>>)[link.driver], host);
 }

@@ -1,51 +1,37 @@
 // stream-driver: runs a codec on a link that is one device.
 // Path: link → codec → [stream-driver] → device; and commands the other way. Touches: nothing.
 
-import type { Log } from "#runtime/log";
 import type { Codec, Command, Decoded, Device, Driver, Host, Link, Outcome } from "../driver.ts";
-
-/** Faults are told in the log at most so often. */
-const FAULT_LOG_MS_LEAST = 60_000;
 
 export class StreamDriver implements Driver {
   readonly #createCodec: () => Codec;
+  readonly #host: Host;
   readonly #device: Device;
-  readonly #log: Log;
-  readonly #nowMs: () => number;
-  #faults = 0;
-  #faultLoggedAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor(
-    createCodec: () => Codec,
-    host: Host,
-    log: Log,
-    nowMs: () => number = () => performance.now(),
-  ) {
+  constructor(createCodec: () => Codec, host: Host) {
     this.#createCodec = createCodec;
-    this.#device = host.device(host.name);
-    this.#log = log;
-    this.#nowMs = nowMs;
+    this.#host = host;
+    this.#device = host.device(host.deviceName);
   }
 
   async run(link: Link): Promise<void> {
     const codec = this.#createCodec();
     this.#device.online((command) => carryOut(codec, link, command));
-    for await (const chunk of link.readable) {
-      for (const decoded of codec.decode(chunk)) await this.#handOn(decoded, link);
+    for await (const { bytes, receivedAtMs } of link.readable) {
+      for (const decoded of codec.decode(bytes)) {
+        const full = this.#handOn(decoded, receivedAtMs);
+        if (full) await full;
+      }
     }
   }
 
-  async #handOn(decoded: Decoded, link: Link): Promise<void> {
-    if (decoded.kind === "message") await this.#device.publish(decoded.message);
-    else this.#countFault(decoded.reason, link);
-  }
-
-  #countFault(reason: string, link: Link): void {
-    this.#faults += 1;
-    const nowMs = this.#nowMs();
-    if (nowMs - this.#faultLoggedAtMs < FAULT_LOG_MS_LEAST) return;
-    this.#faultLoggedAtMs = nowMs;
-    this.#log.warn({ link: link.path, reason, faults: this.#faults }, "not understood");
+  #handOn(decoded: Decoded, receivedAtMs: number): Promise<void> | undefined {
+    if (decoded.kind === "fault") {
+      this.#host.fault(decoded.reason, decoded.frame);
+      return undefined;
+    }
+    this.#host.countFrames(1);
+    return this.#device.publish({ ...decoded.message, receivedAtMs });
   }
 }
 

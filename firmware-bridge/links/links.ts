@@ -4,7 +4,7 @@
 import { SluiceError } from "#contract/errors";
 import { backoffMs, wait } from "#runtime/backoff";
 import type { Log } from "#runtime/log";
-import type { LinkSettings } from "#runtime/settings-schema";
+import type { LinkSettings } from "#runtime/settings-links";
 import type { Driver } from "../driver.ts";
 import { appears, isThere } from "./node-watch.ts";
 import { type OpenPort, openPort } from "./port.ts";

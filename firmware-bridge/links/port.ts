@@ -6,15 +6,15 @@ import { Readable } from "node:stream";
 import type { LinuxPortBinding } from "@serialport/bindings-cpp";
 import { reasonOf, SluiceError } from "#contract/errors";
 import { wait } from "#runtime/backoff";
-import type { LinkSettings } from "#runtime/settings-schema";
-import type { Link } from "../driver.ts";
+import type { LinkSettings } from "#runtime/settings-links";
+import type { Chunk, Link } from "../driver.ts";
 import { openBinding } from "./binding.ts";
 import { holderOf } from "./holder.ts";
 
 export const PORT_LIMITS = {
   /** Read at once, and read ahead of a driver that is busy. */
   readBytesMax: 4_096,
-  readAheadBytesMax: 16_384,
+  readAheadChunksMax: 4,
   /** How long a write may take beyond what the baud rate asks for. */
   writeMsMax: 5_000,
 } as const;
@@ -53,7 +53,7 @@ export async function openPort(
       hupcl: false,
     });
     const writeMs = (bytes: number) => writeMsMax + sendingMs(bytes, settings.baud_rate);
-    return new SerialPort(port, path, writeMs);
+    return new SerialPort(port, settings, writeMs);
   } catch (cause) {
     if (cause instanceof SluiceError) throw cause;
     throw new SluiceError("LINK_FAILED", await whyNotOpened(path, cause), { cause });
@@ -89,8 +89,9 @@ function whyNotRead(fault: unknown): string {
 
 class SerialPort implements OpenPort {
   readonly path: string;
+  readonly baudRate: number;
   readonly closed: Promise<string>;
-  readonly readable: Readable;
+  readonly readable: Readable & AsyncIterable<Chunk>;
   readonly #port: LinuxPortBinding;
   readonly #writeMsMax: (bytes: number) => number;
   readonly #buffer = Buffer.allocUnsafe(PORT_LIMITS.readBytesMax);
@@ -100,15 +101,21 @@ class SerialPort implements OpenPort {
   /** A write took too long and has not ended yet. */
   #stuck = false;
 
-  constructor(port: LinuxPortBinding, path: string, writeMsMax: (bytes: number) => number) {
+  constructor(
+    port: LinuxPortBinding,
+    { path, baud_rate }: LinkSettings,
+    writeMsMax: (bytes: number) => number,
+  ) {
     this.#port = port;
     this.path = path;
+    this.baudRate = baud_rate;
     this.#writeMsMax = writeMsMax;
     const closed = Promise.withResolvers<string>();
     this.closed = closed.promise;
     this.#resolveClosed = closed.resolve;
     this.readable = new Readable({
-      highWaterMark: PORT_LIMITS.readAheadBytesMax,
+      objectMode: true,
+      highWaterMark: PORT_LIMITS.readAheadChunksMax,
       read: () => void this.#read(),
     });
   }
@@ -129,7 +136,8 @@ class SerialPort implements OpenPort {
     try {
       const buffer = this.#buffer;
       const { bytesRead } = await this.#port.read(buffer, 0, buffer.length);
-      this.readable.push(Buffer.from(buffer.subarray(0, bytesRead)));
+      const bytes = Buffer.from(buffer.subarray(0, bytesRead));
+      this.readable.push({ bytes, receivedAtMs: Date.now() } satisfies Chunk);
     } catch (fault) {
       void this.close(whyNotRead(fault));
       this.readable.push(null);

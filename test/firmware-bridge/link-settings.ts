@@ -2,17 +2,21 @@
 // Path: tests. Touches: nothing.
 
 import { parseSettings } from "#runtime/settings";
-import type { BridgeSettings, LinesSettings, LinkSettings } from "#runtime/settings-schema";
+import type { BridgeSettings, LinkSettings } from "#runtime/settings-links";
+import { driverTables } from "../../firmware-bridge/drivers/drivers.ts";
+import type { LinesSettings } from "../../firmware-bridge/drivers/lines/lines.ts";
 
-const { links, bridge } = parseSettings('role = "gateway"\n[[links]]\npath = "/dev/x"', "test");
+const text = 'role = "gateway"\n[[links]]\npath = "/dev/x"';
+const { links, bridge } = parseSettings(text, "test", driverTables);
+const link = links[0] as LinkSettings & { readonly lines: LinesSettings };
 
 /** The defaults, but for what a test says. */
 export function linkSettings(some: Partial<LinkSettings> & { path: string }): LinkSettings {
-  return { ...(links[0] as LinkSettings), ...some };
+  return { ...link, ...some };
 }
 
 export function linesSettings(some: Partial<LinesSettings> = {}): LinesSettings {
-  return { ...(links[0] as LinkSettings).lines, ...some };
+  return { ...link.lines, ...some };
 }
 
 export function bridgeSettings(some: Partial<BridgeSettings>): BridgeSettings {

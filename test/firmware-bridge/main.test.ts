@@ -186,7 +186,7 @@ test("ends with 2 and one line when two links have one name, or a password is mi
   const cases = [
     [
       `${head}[[links]]\npath = "/dev/a/x"\n[[links]]\npath = "/dev/b/x"`,
-      /both called "x"; set device\n$/,
+      /both called "x"; set name\n$/,
     ],
     [`${head}bridge = { password_file = "/nowhere" }`, /^password_file \/nowhere cannot be used/],
   ] as const;

@@ -7,7 +7,10 @@ import { test } from "node:test";
 import { parse } from "smol-toml";
 import { parseSettings } from "#runtime/settings";
 import { type AnySchema, unwrap } from "#runtime/settings-faults";
-import { SettingsSchema } from "#runtime/settings-schema";
+import { settingsSchema } from "#runtime/settings-schema";
+import { driverTables } from "../../../firmware-bridge/drivers/drivers.ts";
+
+const SettingsSchema = settingsSchema(driverTables);
 
 const EXAMPLE = readFileSync(
   new URL("../../../broker/sluice.example.toml", import.meta.url),
@@ -15,7 +18,8 @@ const EXAMPLE = readFileSync(
 );
 
 const PAIR = /^(?:# )?([a-z][a-z0-9_]*) = (\S.*)$/;
-const HEADER = /^(?:# )?\[{1,2}([a-z.]+)\]{1,2}$/;
+const HEADER = /^(?:# )?\[{1,2}([a-z.-]+)\]{1,2}$/;
+const SHOWN_AGAIN = /^links\[\]\.(path|name|driver)$/;
 const PART = /^# ---- (.+) ----$/;
 
 interface Key {
@@ -86,7 +90,9 @@ function uncommented(role: "gateway" | "cloud"): string {
 }
 
 test("names every key of the schema once, and none that is unknown", () => {
-  const named = exampleKeys().map((key) => key.path);
+  const all = exampleKeys().map((key) => key.path);
+  // A link for each driver is shown.
+  const named = all.filter((path, index) => !SHOWN_AGAIN.test(path) || all.indexOf(path) === index);
   assert.deepEqual(named.toSorted(), [...schemaKeys(SettingsSchema).keys()].toSorted());
 });
 
@@ -133,9 +139,9 @@ test("works as it is, and as nothing but its defaults", () => {
 });
 
 test("works for either role with everything that is commented out put in", () => {
-  const gateway = parseSettings(uncommented("gateway"), "gateway");
+  const gateway = parseSettings(uncommented("gateway"), "gateway", driverTables);
   assert.equal(gateway.uplink?.forward[0]?.filter, "#");
-  assert.equal(gateway.links[0]?.lines.format, "text");
+  assert.equal(gateway.links[0]?.driver, "lines");
   assert.equal(gateway.landing, undefined);
   const cloud = parseSettings(uncommented("cloud"), "cloud");
   assert.equal(cloud.ingest.lease_seconds, 5);
@@ -156,8 +162,9 @@ test("tells the numbers that the schema allows", () => {
           .split("\n")
           .map((it, index) => (index + 1 === line ? it.replace(/= .*/, `= ${number}`) : it))
           .join("\n");
-      assert.doesNotThrow(() => parseSettings(set(bound), "example"), `${path} = ${bound}`);
-      assert.throws(() => parseSettings(set(bound + step), "example"), `${path} = ${bound + step}`);
+      const parse = (number: number) => parseSettings(set(number), "example", driverTables);
+      assert.doesNotThrow(() => parse(bound), `${path} = ${bound}`);
+      assert.throws(() => parse(bound + step), `${path} = ${bound + step}`);
     }
   }
 });

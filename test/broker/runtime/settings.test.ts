@@ -51,7 +51,7 @@ test("fills the tables of arrays up too", () => {
     PATH,
   );
   assert.deepEqual(settings.uplink?.forward, [{ filter: "#", lane: "default", qos0: true }]);
-  assert.equal(settings.links[0]?.lines.line_bytes_max, 4_096);
+  assert.equal(settings.links[0]?.baud_rate, 115_200);
 });
 
 test("takes the smallest file of the design", () => {

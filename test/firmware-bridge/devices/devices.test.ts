@@ -8,8 +8,9 @@ import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { SluiceError } from "#contract/errors";
-import type { BridgeSettings } from "#runtime/settings-schema";
-import { Devices, type LinkHost, nameOfPath } from "../../../firmware-bridge/devices/devices.ts";
+import type { BridgeSettings } from "#runtime/settings-links";
+import { Devices, nameOfPath } from "../../../firmware-bridge/devices/devices.ts";
+import type { LinkHost } from "../../../firmware-bridge/devices/link-host.ts";
 import type { CarryOut, Device } from "../../../firmware-bridge/driver.ts";
 import { makeCertificates } from "../../support/certificates.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
@@ -30,7 +31,10 @@ interface Setup {
 
 function setUp(t: TestContext, settings: Partial<BridgeSettings>): Setup {
   const captured = capturedLog();
-  const devices = new Devices(bridgeSettings(settings), captured.log);
+  const devices = new Devices(
+    { bridge: bridgeSettings(settings), data: temporaryFolder(t) },
+    captured.log,
+  );
   t.after(() => devices.stop());
   const host = devices.host({ path: "/dev/box", device: "box" });
   return { devices, host, device: host.device("box"), captured };
@@ -373,11 +377,14 @@ test("names a device after the end of its path, which tells ports apart", () => 
 });
 
 test("refuses two links with one name", (t) => {
-  const devices = new Devices(bridgeSettings({}), capturedLog().log);
+  const devices = new Devices(
+    { bridge: bridgeSettings({}), data: temporaryFolder(t) },
+    capturedLog().log,
+  );
   t.after(() => devices.stop());
-  devices.host({ path: "/dev/a/x", device: undefined });
-  assert.throws(() => devices.host({ path: "/dev/b/x", device: undefined }), {
+  devices.host({ path: "/dev/a/x" });
+  assert.throws(() => devices.host({ path: "/dev/b/x" }), {
     code: "SETTINGS_INVALID",
-    message: 'links /dev/a/x and /dev/b/x are both called "x"; set device',
+    message: 'links /dev/a/x and /dev/b/x are both called "x"; set name',
   });
 });

@@ -3,67 +3,45 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { CarryOut, Codec, Device, Message } from "../../../firmware-bridge/driver.ts";
 import { createDriver } from "../../../firmware-bridge/drivers/drivers.ts";
-import { StreamDriver } from "../../../firmware-bridge/drivers/stream-driver.ts";
-import { capturedLog } from "../captured-log.ts";
-import { linkSettings } from "../link-settings.ts";
-
-function fakeHost() {
-  const published: string[] = [];
-  let carryOut: CarryOut | undefined;
-  const device: Device = {
-    publish: async ({ channel, payload }: Message) => {
-      published.push(`${channel}=${Buffer.from(payload)}`);
-    },
-    online: (take) => {
-      carryOut = take;
-    },
-  };
-  const host = { name: "box", device: () => device };
-  const command = (payload: string) =>
-    carryOut?.({ channel: undefined, payload: Buffer.from(payload) });
-  return { host, device, published, command };
-}
-
-function fakeLink(chunks: readonly string[]) {
-  const written: string[] = [];
-  const link = {
-    path: "/dev/box",
-    readable: (async function* () {
-      for (const chunk of chunks) yield Buffer.from(chunk);
-    })(),
-    write: async (bytes: Uint8Array) => void written.push(Buffer.from(bytes).toString()),
-  };
-  return { link, written };
-}
+import { fakeHost, fakeLink } from "../fake-host.ts";
+import { linesSettings, linkSettings } from "../link-settings.ts";
 
 const linesDriver = (host: Parameters<typeof createDriver>[1]) =>
-  createDriver(linkSettings({ path: "/dev/box" }), host, capturedLog().log);
+  createDriver(linkSettings({ path: "/dev/box" }), host);
 
 test("hands on what a link says, line by line, until it ends", async () => {
-  const { host, published } = fakeHost();
+  const host = fakeHost();
   await linesDriver(host).run(fakeLink(["on", "e\ntw", "o\nthr"]).link);
-  assert.deepEqual(published, ["line=one", "line=two"]);
+  assert.deepEqual(host.known("box").published, ["line=one", "line=two"]);
+  assert.equal(host.frames(), 2);
+});
+
+test("says of each message when the link gave its end", async () => {
+  const host = fakeHost();
+  await linesDriver(host).run(fakeLink(["on", "e\ntwo\n"]).link);
+  const times = host.known("box").messages.map(({ receivedAtMs }) => receivedAtMs);
+  assert.deepEqual(times, [1_001, 1_001]);
 });
 
 test("begins anew with each link: half a line of the last one is not continued", async () => {
-  const { host, published } = fakeHost();
+  const host = fakeHost();
   const driver = linesDriver(host);
   await driver.run(fakeLink(["half"]).link);
   await driver.run(fakeLink(["whole\n"]).link);
-  assert.deepEqual(published, ["line=whole"]);
+  assert.deepEqual(host.known("box").published, ["line=whole"]);
 });
 
 test("asks for no more while the device has no room", async () => {
-  const { host, device } = fakeHost();
+  const host = fakeHost();
   const room = Promise.withResolvers<void>();
-  device.publish = () => room.promise;
+  const driver = linesDriver(host);
+  host.known("box").publish = () => room.promise;
   let asked = 0;
   const chunks = (async function* () {
-    for (; asked < 10; asked += 1) yield Buffer.from("line\n");
+    for (; asked < 10; asked += 1) yield { bytes: Buffer.from("line\n"), receivedAtMs: 0 };
   })();
-  const ended = linesDriver(host).run({ ...fakeLink([]).link, readable: chunks });
+  const ended = driver.run(fakeLink(chunks).link);
   await new Promise((resolve) => setImmediate(resolve));
   assert.equal(asked, 0);
   room.resolve();
@@ -72,34 +50,22 @@ test("asks for no more while the device has no room", async () => {
 });
 
 test("writes commands to the link, and tells which it refuses", async () => {
-  const { host, command } = fakeHost();
+  const host = fakeHost();
   const { link, written } = fakeLink([]);
   await linesDriver(host).run(link);
-  assert.deepEqual(await command("on"), { state: "done" });
-  assert.deepEqual(await command("on\noff"), { state: "failed", reason: "a command is one line" });
-  assert.deepEqual(written, ["on\n"]);
+  const box = host.known("box");
+  assert.deepEqual(await box.command("on"), { state: "done" });
+  const refusal = { state: "failed", reason: "a command is one line" };
+  assert.deepEqual(await box.command("on\noff"), refusal);
+  assert.deepEqual(String(written), "on\n");
 });
 
-test("counts what it does not understand, and logs it once a minute at most", async () => {
-  const { host } = fakeHost();
-  const { log, lines } = capturedLog();
-  const codec: Codec = {
-    decode: () => [{ kind: "fault", reason: "nonsense" }],
-    encode: () => ({ kind: "refused", reason: "never" }),
-  };
-  let nowMs = 0;
-  const driver = new StreamDriver(
-    () => codec,
-    host,
-    log,
-    () => nowMs,
-  );
-  await driver.run(fakeLink(["a", "b", "c"]).link);
-  nowMs = 60_000;
-  await driver.run(fakeLink(["d"]).link);
-  const told = lines.map(({ level, reason, faults }) => [level, reason, faults]);
-  assert.deepEqual(told, [
-    ["warn", "nonsense", 1],
-    ["warn", "nonsense", 4],
-  ]);
+test("tells the host what it does not understand", async () => {
+  const host = fakeHost();
+  const lines = linesSettings({ line_bytes_max: 3 });
+  const settings = Object.assign(linkSettings({ path: "/dev/box" }), { lines });
+  const driver = createDriver(settings, host);
+  await driver.run(fakeLink(["too long\nok\n"]).link);
+  assert.deepEqual(host.faults, ["a line is longer than 3 bytes"]);
+  assert.deepEqual(host.known("box").published, ["line=ok"]);
 });

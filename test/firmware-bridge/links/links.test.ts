@@ -32,7 +32,7 @@ function supervised(t: TestContext, path: string, some: Partial<LinkLimits> = {}
   const captured = capturedLog();
   const driver = {
     run: async (link: Link) => {
-      for await (const chunk of link.readable) heard.push(Buffer.from(chunk).toString());
+      for await (const chunk of link.readable) heard.push(Buffer.from(chunk.bytes).toString());
     },
   };
   const supervisor = new LinkSupervisor({

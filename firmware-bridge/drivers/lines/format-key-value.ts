@@ -1,7 +1,7 @@
 // format-key-value: a line of pairs, as a=1 b=2, or a=1,b=2, or a: 1; each key is a channel.
 // Path: format → [format-key-value]. Touches: nothing.
 
-import { channelOf, type Message } from "../driver.ts";
+import { channelOf, type Message } from "../../driver.ts";
 import { assignment, type Format, refused, textOf } from "./format.ts";
 
 // A pair begins after a separator. A key before a colon begins with a letter, so that the time in

@@ -4,10 +4,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import type { LinesSettings } from "#runtime/settings-schema";
-import type { Decoded } from "../../../firmware-bridge/driver.ts";
-import { LinesCodec } from "../../../firmware-bridge/drivers/lines.ts";
-import { linesSettings } from "../link-settings.ts";
+import type { Decoded } from "../../../../firmware-bridge/driver.ts";
+import { LinesCodec, type LinesSettings } from "../../../../firmware-bridge/drivers/lines/lines.ts";
+import { linesSettings } from "../../link-settings.ts";
 
 const RUNS = { seed: 20_260_104, numRuns: 500 } as const;
 const FORMATS = ["text", "json", "key-value", "csv"] as const;

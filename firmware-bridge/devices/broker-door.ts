@@ -1,22 +1,16 @@
-// broker-address: how the devices reach the broker, and as whom.
-// Path: settings → [broker-address] → connection. Touches: the files of the secrets, the network.
+// broker-door: how the devices reach the broker, and as whom.
+// Path: settings → [broker-door] → connection. Touches: the files of the secrets, the network.
 
 import { connect as connectTcp } from "node:net";
 import type { Duplex } from "node:stream";
 import { connect as connectTls } from "node:tls";
 import { parseAddress } from "#runtime/address";
 import { readSecret, readTlsFiles } from "#runtime/files";
-import type { BridgeSettings } from "#runtime/settings-schema";
-
-export interface BrokerAddress {
-  /** A new stream to the broker, still connecting. */
-  readonly open: () => Duplex;
-  readonly username: string | undefined;
-  readonly password: string | undefined;
-}
+import type { BridgeSettings } from "#runtime/settings-links";
+import type { BrokerDoor } from "../driver.ts";
 
 /** Reads the secrets' files once; @throws SluiceError CERTIFICATE_UNREADABLE. */
-export function brokerAddress(settings: BridgeSettings): BrokerAddress {
+export function brokerDoor(settings: BridgeSettings): BrokerDoor {
   const { username, password_file } = settings;
   const password = password_file === undefined ? undefined : readSecret(password_file);
   return { open: streamTo(settings), username, password };

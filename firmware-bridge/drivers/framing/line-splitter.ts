@@ -1,7 +1,8 @@
 // line-splitter: cuts a stream of bytes into lines, and holds no more than one of them.
-// Path: chunk → [line-splitter] → format. Touches: nothing.
+// Path: chunk → [line-splitter] → codec. Touches: nothing.
 
-import type { LinesSettings } from "#runtime/settings-schema";
+/** The byte or bytes that end a line; a carriage return before "lf" is dropped. */
+export type LineEnd = "lf" | "crlf" | "cr";
 
 const LF = 0x0a;
 const CR = 0x0d;
@@ -10,7 +11,7 @@ const CR = 0x0d;
 export const TOO_LONG = Symbol("line too long");
 
 export class LineSplitter {
-  readonly #end: LinesSettings["line_end"];
+  readonly #end: LineEnd;
   readonly #bytesMax: number;
   /** The line that has begun, without what does not fit; room for one carriage return besides. */
   readonly #held: Buffer;
@@ -19,10 +20,10 @@ export class LineSplitter {
   /** The byte before the chunk, for a line end that is cut in two. */
   #previous = 0;
 
-  constructor(settings: Pick<LinesSettings, "line_end" | "line_bytes_max">) {
-    this.#end = settings.line_end;
-    this.#bytesMax = settings.line_bytes_max;
-    this.#held = Buffer.allocUnsafe(settings.line_bytes_max + 1);
+  constructor(end: LineEnd, bytesMax: number) {
+    this.#end = end;
+    this.#bytesMax = bytesMax;
+    this.#held = Buffer.allocUnsafe(bytesMax + 1);
   }
 
   /** The lines that `chunk` ends, each without its line end and as bytes of its own. */

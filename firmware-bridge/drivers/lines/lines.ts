@@ -1,18 +1,32 @@
 // lines: the codec of devices that speak in lines: text, JSON, pairs or CSV.
 // Path: link → stream-driver → [lines] → device. Touches: nothing.
 
-import type { LinesSettings } from "#runtime/settings-schema";
-import type { Codec, Command, Decoded, Encoded, Message } from "../driver.ts";
+import * as v from "valibot";
+import { name, oneOf, whole } from "#runtime/settings-values";
+import type { Codec, Command, Decoded, Encoded, Message } from "../../driver.ts";
+import { LineSplitter, TOO_LONG } from "../framing/line-splitter.ts";
+import { codecDriver } from "../kind.ts";
 import { bytes, type Format, refused } from "./format.ts";
 import { csvFormat } from "./format-csv.ts";
 import { jsonFormat } from "./format-json.ts";
 import { keyValueFormat } from "./format-key-value.ts";
 import { textFormat } from "./format-text.ts";
-import { LineSplitter, TOO_LONG } from "./line-splitter.ts";
 
 /** The channel of lines that are not of the format that the settings name. */
 const UNPARSED_CHANNEL = "unparsed";
 const LINE_ENDS = { lf: "\n", crlf: "\r\n", cr: "\r" } as const;
+
+const Settings = v.strictObject({
+  format: v.optional(oneOf("text", "json", "key-value", "csv"), "text"),
+  columns: v.optional(v.array(name), []),
+  separator: v.optional(v.pipe(v.string(), v.length(1, "allowed: one character")), ","),
+  line_end: v.optional(oneOf("lf", "crlf", "cr"), "lf"),
+  line_bytes_max: v.optional(whole(1, 65_536), 4_096),
+});
+
+export type LinesSettings = Readonly<v.InferOutput<typeof Settings>>;
+
+export const lines = codecDriver(Settings, (settings) => new LinesCodec(settings));
 
 /** Bytes to messages and commands to bytes, for one time that a link is up. */
 export class LinesCodec implements Codec {
@@ -23,7 +37,7 @@ export class LinesCodec implements Codec {
   constructor(settings: LinesSettings) {
     this.#settings = settings;
     this.#format = formatOf(settings);
-    this.#splitter = new LineSplitter(settings);
+    this.#splitter = new LineSplitter(settings.line_end, settings.line_bytes_max);
   }
 
   decode(chunk: Uint8Array): Decoded[] {

@@ -1,7 +1,7 @@
 // format: what each format of a line can do, and the text that most of them are.
 // Path: line-splitter → [format] → lines. Touches: nothing.
 
-import type { Encoded, Message } from "../driver.ts";
+import type { Encoded, Message } from "../../driver.ts";
 
 /** One way to write messages and commands as a line. */
 export interface Format {

@@ -1,13 +1,17 @@
 // format-csv: a line of fields, by RFC 4180; each has a channel named by its column.
 // Path: format → [format-csv]. Touches: nothing.
 
-import type { LinesSettings } from "#runtime/settings-schema";
-import { channelOf, type Message } from "../driver.ts";
+import { channelOf, type Message } from "../../driver.ts";
 import { assignment, type Format, textOf } from "./format.ts";
 
+/** Which fields a line has, and the one character between them. */
+export interface CsvLayout {
+  readonly columns: readonly string[];
+  readonly separator: string;
+}
+
 /** A format for these columns; a field beyond them has its number, from 1, for a channel. */
-export function csvFormat(settings: Pick<LinesSettings, "columns" | "separator">): Format {
-  const { columns, separator } = settings;
+export function csvFormat({ columns, separator }: CsvLayout): Format {
   return {
     decode(line) {
       const text = textOf(line);

@@ -1,7 +1,7 @@
 // format-json: a line that is a JSON value; an object has a channel for each of its keys.
 // Path: format → [format-json]. Touches: nothing.
 
-import { channelOf, type Message } from "../driver.ts";
+import { channelOf, type Message } from "../../driver.ts";
 import { bytes, type Format, LINE_CHANNEL, refused, textOf } from "./format.ts";
 
 /** JSON with the source text of numbers (ECMAScript 2026), which TypeScript does not know yet. */

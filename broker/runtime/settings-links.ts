@@ -1,0 +1,78 @@
+// settings-links: the keys of [[links]] and [bridge]; the tables of the drivers are their own.
+// Path: settings-schema → [settings-links]. Touches: nothing.
+
+import * as v from "valibot";
+import { flag, name, oneOf, path, whole, withoutPassword } from "./settings-values.ts";
+
+/**
+ * The schema of each driver's own table, by the driver's name. Only the firmware-bridge has them:
+ * other processes pass over the tables of drivers, which concern nobody else.
+ */
+export type DriverTables = Readonly<Record<string, v.GenericSchema>>;
+
+export const Bridge = v.strictObject({
+  broker: v.optional(
+    v.pipe(
+      v.string(),
+      v.check(
+        (text) => /^unix:\/.+/.test(text) || (URL.canParse(text) && /^mqtts?:/.test(text)),
+        'allowed: "mqtt://host:port", "mqtts://host:port" or "unix:/path"',
+      ),
+      withoutPassword(),
+    ),
+    "mqtt://127.0.0.1:1883",
+  ),
+  username: v.optional(v.string()),
+  password_file: v.optional(path),
+  ca_file: v.optional(path),
+  unacknowledged_max: v.optional(whole(1, 10_000), 100),
+});
+
+const LINK_KEYS = {
+  path,
+  name: v.optional(name),
+  device: v.optional(name),
+  baud_rate: v.optional(whole(50, 4_000_000), 115_200),
+  data_bits: v.optional(v.picklist([5, 6, 7, 8], "allowed: 5, 6, 7, 8"), 8),
+  stop_bits: v.optional(v.picklist([1, 2], "allowed: 1, 2"), 1),
+  parity: v.optional(oneOf("none", "even", "odd"), "none"),
+  hardware_flow: v.optional(flag(), false),
+};
+
+const Link = v.strictObject({ ...LINK_KEYS, driver: v.optional(name, "lines") });
+
+/** What every process knows of a link; the driver's own table stands beside it, under its name. */
+export type LinkSettings = Readonly<v.InferOutput<typeof Link>>;
+export type BridgeSettings = Readonly<v.InferOutput<typeof Bridge>>;
+
+/** A link with the tables of these drivers; without any, the link alone. */
+export function linkSchema(drivers?: DriverTables): typeof Link {
+  if (!drivers) return Link;
+  const tables = Object.entries(drivers).map(([driver, table]) => [driver, v.optional(table)]);
+  const driver = v.optional(oneOf(...Object.keys(drivers)), "lines");
+  const entries = { ...LINK_KEYS, driver, ...Object.fromEntries(tables) };
+  return v.strictObject(entries) as unknown as typeof Link;
+}
+
+/**
+ * The links as they are checked: where the drivers are known, with the table of each link's driver,
+ * for its defaults; where they are not, without the tables of any.
+ */
+export function readyLinks(links: unknown, drivers?: DriverTables): unknown {
+  if (!Array.isArray(links)) return links;
+  return links.map((link) => {
+    if (!isTable(link)) return link;
+    if (!drivers) return Object.fromEntries(Object.entries(link).filter(isLinkKey));
+    const { driver = "lines" } = link;
+    const isKnown = typeof driver === "string" && Object.hasOwn(drivers, driver);
+    return isKnown && link[driver] === undefined ? { ...link, [driver]: {} } : link;
+  });
+}
+
+function isLinkKey([key, value]: readonly [string, unknown]): boolean {
+  return Object.hasOwn(Link.entries, key) || !isTable(value);
+}
+
+function isTable(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
