@@ -104,6 +104,16 @@ export interface CollectJob {
   readonly silentSecondsMax: number;
 }
 
+/** Subscribes, says RUNNING, and takes lines that say their number and when they were said. */
+export interface StampedJob {
+  readonly kind: "stamped";
+  readonly port: number;
+  readonly filter: string;
+  /** It ends with the last of them, or when none has come for so long. */
+  readonly messages: number;
+  readonly silentSecondsMax: number;
+}
+
 /** One whose load meets one broker alone. */
 export type BrokerJob =
   | LiveJob
@@ -116,7 +126,7 @@ export type BrokerJob =
   | PacedJob
   | QueueJob;
 
-export type Job = BrokerJob | CollectJob;
+export type Job = BrokerJob | CollectJob | StampedJob;
 
 /** Named numbers, with their units in the names. */
 export type Figures = Readonly<Record<string, number>>;

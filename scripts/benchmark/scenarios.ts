@@ -6,6 +6,7 @@ import { rssBytes } from "./cost.ts";
 import { CUSTODY_SCENARIOS } from "./custody-scenarios.ts";
 import type { Figures, LiveJob, PairJob } from "./job.ts";
 import type { Jobless, Scenario, Stage, StageScenario } from "./scenario.ts";
+import { BRIDGE_SCENARIOS } from "./serial/bridge-scenarios.ts";
 
 const CPU = "cpuUsPerDelivery";
 const RETAINED = 20_000;
@@ -147,6 +148,7 @@ export const SCENARIOS: readonly Scenario[] = [
     run: runFrozen,
   },
   ...CUSTODY_SCENARIOS,
+  ...BRIDGE_SCENARIOS,
 ];
 
 async function runIdle({ pid, startCpuMs, seconds }: Stage): Promise<Figures> {

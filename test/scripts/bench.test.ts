@@ -42,7 +42,7 @@ test("--list names every scenario, and nothing is set up or run", () => {
   });
   assert.equal(status, 0);
   const names =
-    "p2p-q0 p2p-q1 p2p-q1-w1 fanin-q1 fanout-q0 fanout-q1 wild-q0 wild-q1 p2p-1k retain conns idle frozen custody-q1 custody-slow-disk drain outbox-memory bridged outage";
+    "p2p-q0 p2p-q1 p2p-q1-w1 fanin-q1 fanout-q0 fanout-q1 wild-q0 wild-q1 p2p-1k retain conns idle frozen custody-q1 custody-slow-disk drain outbox-memory bridged outage serial-saturated serial-quiet serial-start serial-many";
   assert.deepEqual(
     stdout
       .trimEnd()
@@ -105,7 +105,7 @@ test("a run prints a row with a figure of each broker, and leaves nothing behind
 
 test("the promises are measured: a row each, and nothing is lost in an outage", async () => {
   const folder = await temporaryFolder();
-  const only = "custody-q1,custody-slow-disk,drain,bridged,outage";
+  const only = "custody-q1,custody-slow-disk,drain,bridged,outage,serial-saturated";
   const { status, stdout, stderr } = spawnSync(
     process.execPath,
     [MAIN, "--only", only, "--seconds", "0.5", "--repeats", "1", "--brokers", "sluice"],
@@ -118,6 +118,7 @@ test("the promises are measured: a row each, and nothing is lost in an outage", 
     /^\| drain \| CPU µs per delivery of 5,000 \| [\d.]+ \| ≤ 12 \|/m,
     /^\| bridged \| CPU µs per message, 10,000 at full speed \| [\d.]+ \| ≤ 60 \|/m,
     /^\| outage \| lost of 417 in 0.5 s, with defaults \| 0 \| ≤ 0 \| reached \|/m,
+    /^\| serial-saturated \| lines lost \| 0 \| ≤ 0 \| reached \|/m,
     /^\| outage \| drained per second, into the landing \| [\d.]+ \|/m,
   ]) {
     assert.match(stdout, row);

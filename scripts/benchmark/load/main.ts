@@ -12,6 +12,7 @@ import { runPaced } from "./paced.ts";
 import { runPair } from "./pair.ts";
 import { runQueue } from "./queue.ts";
 import { runRetained } from "./retained.ts";
+import { runStamped } from "./stamped.ts";
 
 function run(job: Job): Promise<Figures | undefined> {
   switch (job.kind) {
@@ -35,6 +36,8 @@ function run(job: Job): Promise<Figures | undefined> {
       return runQueue(job);
     case "collect":
       return runCollect(job);
+    case "stamped":
+      return runStamped(job);
   }
 }
 
