@@ -11,6 +11,20 @@ export interface Chunk {
   readonly receivedAtMs: number;
 }
 
+/** What came in one datagram. */
+export interface Datagram extends Chunk {
+  /** `host:port` of who sent it. */
+  readonly peer: string;
+}
+
+/** A link on which each message stands alone and says who sent it. */
+export interface Datagrams {
+  /** What arrives, in order; ends when the link is gone. */
+  readonly received: AsyncIterable<Datagram>;
+  /** Resolves when the bytes have left; `peer` is `host:port`; @throws SluiceError LINK_FAILED. */
+  send(peer: string, bytes: Uint8Array): Promise<void>;
+}
+
 /** An open link that is ours alone, as a driver sees it. */
 export interface Link {
   /** As the settings name it. */
@@ -21,6 +35,8 @@ export interface Link {
   readonly readable: AsyncIterable<Chunk>;
   /** Resolves when the bytes have left the machine; @throws SluiceError LINK_FAILED. */
   write(bytes: Uint8Array): Promise<void>;
+  /** Only of an address `udp://…`; its readable gives nothing, and ends with the link. */
+  readonly datagrams?: Datagrams;
 }
 
 /** What a driver says of a device. */
