@@ -1,6 +1,7 @@
 // holder: finds which program holds a device node, to name it to the operator.
 // Path: port → [holder]. Touches: /proc.
 
+import type { Stats } from "node:fs";
 import { readdir, readFile, readlink, realpath, stat } from "node:fs/promises";
 
 /**
@@ -15,20 +16,24 @@ export async function holderOf(path: string): Promise<string | undefined> {
   return `${name.trim()} (pid ${pid})`;
 }
 
-/** From /proc/locks (proc_locks(5)): "1: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode> …". */
+/**
+ * From /proc/locks (proc_locks(5)): "1: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode> …", which
+ * any user may read; major and minor, in hexadecimal, are those of the file system.
+ */
 async function lockerOf(path: string): Promise<string | undefined> {
-  const inode = await stat(path).then(
-    ({ ino }) => String(ino),
-    () => undefined,
-  );
+  const node = await stat(path).catch(() => undefined);
   const locks = await readFile("/proc/locks", "utf8").catch(() => "");
   for (const line of locks.split("\n")) {
     const [, type, , , pid = "", place = ""] = line.trim().split(/\s+/);
-    if (type !== "FLOCK" || place.split(":")[2] !== inode) continue;
-    // Files on other devices may have the same inode number.
-    if (await hasOpen(pid, path)) return pid;
+    if (node && type === "FLOCK" && place === placeOf(node)) return pid;
   }
   return undefined;
+}
+
+function placeOf({ dev, ino }: Stats): string {
+  const hex = (number: number) => number.toString(16).padStart(2, "0");
+  // As makedev(3) has them, for the small numbers of file systems without a disk.
+  return `${hex((dev >> 8) & 0xfff)}:${hex((dev & 0xff) | ((dev >> 12) & 0xfff00))}:${ino}`;
 }
 
 async function openerOf(path: string): Promise<string | undefined> {
