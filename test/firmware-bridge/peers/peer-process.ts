@@ -81,6 +81,16 @@ export class PeerProcess {
     return found;
   }
 
+  /** How often it said this very line. */
+  count(line: string): number {
+    return this.lines.filter((said) => said === line).length;
+  }
+
+  /** Resolves when it said this very line so often. */
+  async saysTimes(line: string, times: number): Promise<void> {
+    await waitFor(`${this.#name} says ${line} ${times} times`, () => this.count(line) >= times);
+  }
+
   tell(line: string): void {
     this.#child.stdin.write(`${line}\n`);
   }

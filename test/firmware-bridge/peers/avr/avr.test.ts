@@ -15,8 +15,6 @@ function opened(t: Parameters<typeof PeerProcess.start>[0], path: string): Promi
   return PeerProcess.start(t, "socat", ["socat", "-", `FILE:${path},raw,echo=0`]);
 }
 
-const timesReady = (port: PeerProcess) => port.lines.filter((line) => line === "ready\r").length;
-
 test("the weather station tells its readings, and switches its lamp when it is told to", async (t) => {
   const uno = await Uno.with(t, "lines");
   const port = await opened(t, uno.path);
@@ -41,9 +39,9 @@ test("the button resets the station", async (t) => {
   const uno = await Uno.with(t, "lines");
   const port = await opened(t, uno.path);
   await port.says(/^temperature=/);
-  const before = timesReady(port);
+  const before = port.count("ready\r");
   uno.reset();
-  await waitFor("the station begins anew", () => timesReady(port) > before);
+  await port.saysTimes("ready\r", before + 1);
 });
 
 test("opening the port resets a board that is wired like that, and no other", async (t) => {
@@ -52,7 +50,7 @@ test("opening the port resets a board that is wired like that, and no other", as
     await (await opened(t, uno.path)).end();
     const again = await opened(t, uno.path);
     await again.says(/^temperature=/);
-    assert.equal(timesReady(again), resetsOnOpen ? 1 : 0);
+    assert.equal(again.count("ready\r"), resetsOnOpen ? 1 : 0);
   }
 });
 
