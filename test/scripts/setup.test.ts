@@ -13,11 +13,13 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { ROOT, temporaryFolder } from "./support.ts";
 
 const MACHINE = "sh dirname cmp cp find mkdir chmod uname cat env sed grep sort".split(" ");
+
+const FILES = /(need_file |python=)\/usr\//g;
 
 /** A copy of scripts/setup beside a lockfile, on a machine with those commands and no others. */
 class Machine {
@@ -31,9 +33,10 @@ class Machine {
     this.#notes = join(folder, "notes");
     mkdirSync(join(folder, "scripts"));
     mkdirSync(this.#bin);
-    for (const script of ["scripts/setup", "scripts/node"]) {
-      copyFileSync(join(ROOT, script), join(folder, script));
-    }
+    copyFileSync(join(ROOT, "scripts/node"), join(folder, "scripts/node"));
+    // The packages' files are this machine's own, too: there are none but those that a test adds.
+    const script = readFileSync(join(ROOT, "scripts/setup"), "utf8");
+    writeFileSync(join(folder, "scripts/setup"), script.replaceAll(FILES, `$1'${folder}'/usr/`));
     writeFileSync(join(folder, "package-lock.json"), "{}");
     for (const name of MACHINE) this.#link(name);
   }
@@ -87,10 +90,23 @@ test("installs the packages that are missing, just those, and says which and why
   assert.match(output, /mosquitto-clients: is the foreign/);
   assert.doesNotMatch(output, /openssl|haproxy/);
   assert.match(called, /apt-get .*update\n/);
-  assert.match(
-    called,
-    /apt-get .*install redis-server gcc libc6-dev mosquitto-clients socat systemd faketime git\n/,
-  );
+  const packages =
+    "redis-server gcc libc6-dev mosquitto-clients socat systemd faketime git " +
+    "gcc-avr avr-libc avrdude gpsbabel mbpoll arduino-core-avr libsimavr-dev libmodbus-dev " +
+    "python3-gps python3-scapy";
+  assert.match(called, new RegExp(`apt-get .*install ${packages}\n`));
+});
+
+test("knows a package without a command by its file", async (t) => {
+  const machine = await Machine.with(t, "npm");
+  machine.add("id", IS_ROOT);
+  machine.add("npm", NPM_CI);
+  machine.add("apt-get");
+  assert.match(machine.setup("test").output, /libmodbus-dev: is the foreign Modbus slave/);
+  const header = join(machine.folder, "usr/include/modbus/modbus.h");
+  mkdirSync(dirname(header), { recursive: true });
+  writeFileSync(header, "");
+  assert.doesNotMatch(machine.setup("test").output, /libmodbus-dev/);
 });
 
 test("asks sudo where the user is not root", async (t) => {
