@@ -25,6 +25,12 @@ test("the weather station tells its readings, and switches its lamp when it is t
   await port.says(/^error=unknown command=coffee\r$/);
 });
 
+test("Arduino's own example runs as it is, and tells the bytes of an empty memory", async (t) => {
+  const uno = await Uno.with(t, "eeprom-read");
+  const port = await opened(t, uno.path);
+  await port.says(/^\d+\t255\r$/);
+});
+
 test("the station keeps the time of the wall", async (t) => {
   const uno = await Uno.with(t, "lines");
   const port = await opened(t, uno.path);
@@ -83,4 +89,17 @@ test("avrdude flashes the board, which then runs the sketch", async (t) => {
   assert.equal(flash.status, 0, flash.stderr);
   assert.match(flash.stderr, /bytes of flash verified/);
   await (await opened(t, board.path)).says(/^temperature=/, 10_000);
+});
+
+test("avrdude flashes the board while another program keeps the port open, and locked", async (t) => {
+  const board = await Uno.plugIn(t, {
+    hex: sketchHex("lines"),
+    hasBootloader: true,
+    resetsOnOpen: true,
+  });
+  const hold = `exec 3<>${board.path}; flock -n 3 && echo held && exec sleep 60`;
+  await PeerProcess.start(t, "holder", ["sh", "-c", hold]);
+  const words = [...AVRDUDE_ARGUMENTS, "-P", board.path, "-U", `flash:w:${sketchHex("mqtt")}:i`];
+  const flash = spawnSync("avrdude", words, { encoding: "utf8", timeout: 60_000 });
+  assert.match(flash.stderr, /bytes of flash verified/);
 });

@@ -1,15 +1,22 @@
 // avr: an Arduino Uno on a serial port, in simavr: real firmware, built with Debian's toolchain.
 // Path: tests → [avr] → runner.c, the sketches. Touches: cc, avr-gcc, a cache in the temporary folder.
 
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { made, run } from "../made.ts";
 import { PeerProcess } from "../peer-process.ts";
 
-/** A sketch of this folder. */
-export type Sketch = "lines" | "mqtt";
-
 const ARDUINO = "/usr/share/arduino/hardware/arduino/avr";
+
+/** Two of ours, and one of Arduino's own examples, unchanged: lines of address, tab, byte; 9600 baud. */
+const SKETCHES = {
+  lines: join(import.meta.dirname, "lines/lines.ino"),
+  mqtt: join(import.meta.dirname, "mqtt/mqtt.ino"),
+  "eeprom-read": `${ARDUINO}/libraries/EEPROM/examples/eeprom_read/eeprom_read.ino`,
+} as const;
+
+export type Sketch = keyof typeof SKETCHES;
 
 /** The Uno's first bootloader: STK500, 57,600 baud. Debian's newer one does not fit its section. */
 const BOOTLOADER = `${ARDUINO}/bootloaders/atmega/ATmegaBOOT_168_atmega328.hex`;
@@ -46,7 +53,7 @@ export class Uno {
     return new Uno(await PeerProcess.start(t, "simavr", [runnerProgram(), ...words]));
   }
 
-  /** A board with one of our sketches. */
+  /** A board with that sketch. */
   static async with(t: Pick<TestContext, "after">, sketch: Sketch): Promise<Uno> {
     return Uno.plugIn(t, { hex: sketchHex(sketch) });
   }
@@ -73,20 +80,23 @@ export class Uno {
 
 /** The sketch as a file in Intel's hexadecimal form, which avrdude takes too. */
 export function sketchHex(sketch: Sketch): string {
-  const source = join(import.meta.dirname, sketch, `${sketch}.ino`);
+  const source = SKETCHES[sketch];
   return made(`${sketch}.hex`, [source, import.meta.filename], (hex) => {
-    const elf = `${hex}.elf`;
-    run("sh", ["-c", BUILD_SKETCH, "sh", ARDUINO, source, elf]);
+    const [cpp, elf] = [`${hex}.cpp`, `${hex}.elf`];
+    // A sketch is C++ to which Arduino's tools add this line.
+    writeFileSync(cpp, `#include <Arduino.h>\n#include "${source}"\n`);
+    run("sh", ["-c", BUILD_SKETCH, "sh", ARDUINO, cpp, elf]);
     run("avr-objcopy", ["-O", "ihex", "-R", ".eeprom", elf, hex]);
+    for (const path of [cpp, elf]) rmSync(path);
   });
 }
 
-// The command of Arduino's own platform.txt, in one go. DECIMAL_DIG: what this gcc calls otherwise.
+// The commands of Arduino's own platform.txt, in one go. This gcc has DECIMAL_DIG by another name.
 const BUILD_SKETCH = `exec avr-gcc -mmcu=atmega328p -std=gnu++11 -Os -w -flto -ffunction-sections \
   -fdata-sections -fno-exceptions -fno-threadsafe-statics -Wl,--gc-sections -DF_CPU=16000000L \
   -DARDUINO=10819 -DARDUINO_AVR_UNO -DARDUINO_ARCH_AVR -DDECIMAL_DIG=__DECIMAL_DIG__ \
-  -I"$1/cores/arduino" -I"$1/variants/standard" -o "$3" \
-  "$1"/cores/arduino/*.c "$1"/cores/arduino/*.cpp "$1"/cores/arduino/*.S -x c++ "$2" -lm`;
+  -I"$1/cores/arduino" -I"$1/variants/standard" -I"$1/libraries/EEPROM/src" -o "$3" \
+  "$1"/cores/arduino/*.c "$1"/cores/arduino/*.cpp "$1"/cores/arduino/*.S "$2" -lm`;
 
 function runnerProgram(): string {
   const source = join(import.meta.dirname, "runner.c");

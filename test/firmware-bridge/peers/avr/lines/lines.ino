@@ -7,7 +7,6 @@
 //              error=unknown command=…             in answer to any other
 //   is told    led=on, led=off
 
-#include <Arduino.h>
 #include <avr/sleep.h>
 
 static const unsigned long READING_MS = 250;

@@ -9,7 +9,6 @@
 // Silence for 3 s means that the broker is gone: it connects anew, and sends again, as a duplicate,
 // what was not acknowledged.
 
-#include <Arduino.h>
 #include <avr/sleep.h>
 
 enum PacketType {
