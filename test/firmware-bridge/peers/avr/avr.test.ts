@@ -97,7 +97,8 @@ test("avrdude flashes the board while another program keeps the port open, and l
     hasBootloader: true,
     resetsOnOpen: true,
   });
-  const hold = `exec 3<>${board.path}; flock -n 3 && echo held && exec sleep 60`;
+  // The sketch runs, and not its bootloader, when it has said a line.
+  const hold = `exec 3<>${board.path}; flock -n 3 && read -r line <&3 && echo held && exec sleep 60`;
   await PeerProcess.start(t, "holder", ["sh", "-c", hold]);
   const words = [...AVRDUDE_ARGUMENTS, "-P", board.path, "-U", `flash:w:${sketchHex("mqtt")}:i`];
   const flash = spawnSync("avrdude", words, { encoding: "utf8", timeout: 60_000 });
