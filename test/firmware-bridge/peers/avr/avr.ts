@@ -1,5 +1,5 @@
 // avr: an Arduino Uno on a serial port, in simavr: real firmware, built with Debian's toolchain.
-// Path: tests → [avr] → runner.c, the sketches. Touches: cc, avr-gcc, a cache in the temporary folder.
+// Path: tests → [avr] → runner.c, sketches. Touches: compilers, a cache in the temporary folder.
 
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -9,7 +9,7 @@ import { PeerProcess } from "../peer-process.ts";
 
 const ARDUINO = "/usr/share/arduino/hardware/arduino/avr";
 
-/** Two of ours, and one of Arduino's own examples, unchanged: lines of address, tab, byte; 9600 baud. */
+/** Two of ours, and an example of Arduino's, unchanged: lines of address, tab, byte; 9600 baud. */
 const SKETCHES = {
   lines: join(import.meta.dirname, "lines/lines.ino"),
   mqtt: join(import.meta.dirname, "mqtt/mqtt.ino"),

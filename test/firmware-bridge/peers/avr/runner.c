@@ -52,7 +52,7 @@ static void die(const char *what) {
   exit(1);
 }
 
-/** Neither echo nor line editing: what a terminal has when it is opened anew, as Linux resets it. */
+/** Takes away echo and line editing, which Linux gives back when the last reader has closed. */
 static void make_raw(void) {
   struct termios settings;
   if (tcgetattr(port.master, &settings) < 0) die("tcgetattr");
