@@ -1,5 +1,5 @@
-// serial-wire.test: mosquitto's clients speak through a serial port, to whoever is at its other end.
-// Path: test → [serial-wire]. Touches: a pseudo-terminal, TCP ports; runs socat, mosquitto's clients.
+// serial-wire.test: mosquitto's clients speak through a serial port to whoever has it open.
+// Path: test → [serial-wire]. Touches: a pseudo-terminal, TCP ports; runs socat, mosquitto_pub.
 
 import { test } from "node:test";
 import { TestBroker } from "../../support/test-broker.ts";

@@ -1,5 +1,5 @@
 // serial-wire: a serial port whose other end is a TCP port, for clients that know no serial ports.
-// Path: tests → [serial-wire] → mosquitto's clients and the like. Touches: socat, a pseudo-terminal.
+// Path: tests → [serial-wire] → mosquitto's clients. Touches: socat, a pseudo-terminal.
 
 import type { TestContext } from "node:test";
 import { waitFor } from "../../support/wait-for.ts";

@@ -15,7 +15,7 @@ function opened(t: Parameters<typeof PeerProcess.start>[0], path: string): Promi
   return PeerProcess.start(t, "socat", ["socat", "-", `FILE:${path},raw,echo=0`]);
 }
 
-test("the weather station tells its readings, and switches its lamp when it is told to", async (t) => {
+test("the weather station tells its readings, and switches its lamp when told to", async (t) => {
   const uno = await Uno.with(t, "lines");
   const port = await opened(t, uno.path);
   await port.says(/^temperature=2\d\.\d humidity=40\r$/);
@@ -50,7 +50,7 @@ test("the button resets the station", async (t) => {
   await port.saysTimes("ready\r", before + 1);
 });
 
-test("opening the port resets a board that is wired like that, and no other", async (t) => {
+test("opening the port resets a board that is wired so, and no other", async (t) => {
   for (const resetsOnOpen of [true, false]) {
     const uno = await Uno.plugIn(t, { hex: sketchHex("lines"), resetsOnOpen });
     await (await opened(t, uno.path)).end();
@@ -91,14 +91,14 @@ test("avrdude flashes the board, which then runs the sketch", async (t) => {
   await (await opened(t, board.path)).says(/^temperature=/, 10_000);
 });
 
-test("avrdude flashes the board while another program keeps the port open, and locked", async (t) => {
+test("avrdude flashes the board while another program holds the port and its lock", async (t) => {
   const board = await Uno.plugIn(t, {
     hex: sketchHex("lines"),
     hasBootloader: true,
     resetsOnOpen: true,
   });
   // The sketch runs, and not its bootloader, when it has said a line.
-  const hold = `exec 3<>${board.path}; flock -n 3 && read -r line <&3 && echo held && exec sleep 60`;
+  const hold = `exec 3<>${board.path}; flock -n 3 && read -r _ <&3 && echo held && exec sleep 60`;
   await PeerProcess.start(t, "holder", ["sh", "-c", hold]);
   const words = [...AVRDUDE_ARGUMENTS, "-P", board.path, "-U", `flash:w:${sketchHex("mqtt")}:i`];
   const flash = spawnSync("avrdude", words, { encoding: "utf8", timeout: 60_000 });

@@ -58,7 +58,7 @@ test("number 9 is silent, and its neighbours answer all the same", async (t) => 
   assert.deepEqual(values(await mbpoll(rtu("-a 1 -t 4 -r 0"), path)), ["1234"]);
 });
 
-test("a slave is silent, garbled, late or busy when it is told to, and sound again after", async (t) => {
+test("a slave is silent, garbled, late or busy when told to, and sound again after", async (t) => {
   const slaves = await ModbusSlaves.start(t);
   const ask = () => mbpoll(rtu("-a 1 -t 4 -r 0"), slaves.path);
   const wrongs = [

@@ -1,4 +1,4 @@
-// modbus: two meters that answer Modbus, RTU on a serial port and TCP on loopback: libmodbus' slaves.
+// modbus: two meters, RTU on a serial port and TCP on loopback: libmodbus' slaves.
 // Path: tests → [modbus] → slaves.c. Touches: cc, a cache in the temporary folder, one process.
 
 import { join } from "node:path";

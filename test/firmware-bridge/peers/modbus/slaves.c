@@ -1,5 +1,5 @@
 // slaves: libmodbus' slaves 1 and 2, two meters, on one RTU line and by TCP; nobody is number 9.
-// Path: modbus.ts → [slaves] → the line's master. Touches: libmodbus, a pseudo-terminal, a TCP port.
+// Path: modbus.ts → [slaves] → a master. Touches: libmodbus, a pseudo-terminal, a TCP port.
 //
 //   says      rtu PATH tcp PORT                    once, where it can be reached
 //             asked ID FUNCTION ADDRESS COUNT      before each answer

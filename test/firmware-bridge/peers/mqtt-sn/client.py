@@ -50,7 +50,7 @@ class SerialLine:
         return packets
 
     def length(self):
-        """Of the packet that waits (section 5.2.1): one byte, or 1 and two more; None: not known."""
+        """Of the packet that waits (5.2.1): one byte, or 1 and two more; None: not known."""
         if not self.waiting or (self.waiting[0] == 1 and len(self.waiting) < 3):
             return None
         length = self.waiting[0]

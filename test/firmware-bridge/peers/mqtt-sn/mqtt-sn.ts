@@ -22,7 +22,7 @@ export class MqttSnDevice {
     this.#process = process;
   }
 
-  /** A device that speaks until the test ends, at `target`: a terminal's path, or HOST:PORT by UDP. */
+  /** A device until the test ends; `target` is a terminal's path, or HOST:PORT for UDP. */
   static async open(t: Pick<TestContext, "after">, target: string): Promise<MqttSnDevice> {
     // Debian's Python: another one would not find Debian's scapy.
     const command = ["/usr/bin/python3", join(import.meta.dirname, "client.py"), target];

@@ -12,7 +12,7 @@ import { run } from "../made.ts";
 import { PeerProcess } from "../peer-process.ts";
 
 export interface GpsReceiverOptions {
-  /** A receiver's log; without it gpsbabel makes one of 10 points, always the same but for the time. */
+  /** A receiver's log; without it gpsbabel makes one of 10 points, the same but for the time. */
   readonly log?: string;
   /** Between two sentences. */
   readonly pauseMs?: number;
