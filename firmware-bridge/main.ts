@@ -37,7 +37,7 @@ async function start(settings: Settings, log: Log): Promise<Service> {
       driver: createDriver(link, host),
       log,
       onMode(mode, why) {
-        if (mode === "absent" || mode === "failing") host.offline(why);
+        if (mode === "absent" || mode === "failing" || mode === "lent") host.offline(why);
         tellStatus();
       },
     });

@@ -52,12 +52,12 @@ function laneConflicts(settings: unknown, fault: Tell): void {
 
 function linkConflicts(settings: unknown, drivers: readonly string[], fault: Tell): void {
   const links = at(settings, "links");
-  for (const index of repeats(column(links, "path")))
-    fault("allowed: each path once", "links", index, "path");
-  for (const index of repeats(column(links, "device")))
-    fault("allowed: each device once", "links", index, "device");
-  for (const index of repeats(column(links, "name")))
-    fault("allowed: each name once", "links", index, "name");
+  for (const key of ["path", "address", "device", "name"]) {
+    for (const index of repeats(column(links, key)))
+      fault(`allowed: each ${key} once`, "links", index, key);
+  }
+  if (Array.isArray(links))
+    for (const [index, link] of links.entries()) placeConflicts(link, index, fault);
   const kinds = column(links, "driver");
   for (const driver of drivers) {
     for (const [index, table] of column(links, driver).entries()) {
@@ -66,6 +66,24 @@ function linkConflicts(settings: unknown, drivers: readonly string[], fault: Tel
         fault(`allowed: with driver = "${driver}" only`, "links", index, driver);
     }
   }
+}
+
+const PLACES = ["path", "match", "address"] as const;
+
+/** Where one link is: said once, with a name where none can be made, and with what fits it. */
+function placeConflicts(link: unknown, index: number, fault: Tell): void {
+  const isThere = (key: string) => at(link, key) !== undefined;
+  const [place, ...more] = PLACES.filter(isThere);
+  if (place === undefined) fault("allowed: one of path, match and address", "links", index, "path");
+  for (const key of more) fault(`allowed: without ${place}`, "links", index, key);
+  if (place !== undefined && place !== "path" && !isThere("name") && !isThere("device"))
+    fault(`allowed: with ${place}, a name or a device`, "links", index, "name");
+  const address = at(link, "address");
+  if (typeof address === "string" && address.startsWith("udp:") && at(link, "driver") !== "mqtt-sn")
+    fault('allowed: udp:// with driver = "mqtt-sn" only', "links", index, "address");
+  // Both would drive RTS.
+  if (at(link, "hardware_flow") === true && isThere("rs485"))
+    fault("allowed: without hardware_flow", "links", index, "rs485");
 }
 
 function at(value: unknown, key: string): unknown {

@@ -2,7 +2,16 @@
 // Path: settings-schema → [settings-links]. Touches: nothing.
 
 import * as v from "valibot";
-import { flag, name, oneOf, path, whole, withoutPassword } from "./settings-values.ts";
+import {
+  flag,
+  isHostPort,
+  name,
+  oneOf,
+  path,
+  text,
+  whole,
+  withoutPassword,
+} from "./settings-values.ts";
 
 /**
  * The schema of each driver's own table, by the driver's name. Only the firmware-bridge has them:
@@ -28,22 +37,83 @@ export const Bridge = v.strictObject({
   unacknowledged_max: v.optional(whole(1, 10_000), 100),
 });
 
-const LINK_KEYS = {
-  path,
-  name: v.optional(name),
-  device: v.optional(name),
+const USB_ID_ALLOWED = 'allowed: four hexadecimal digits, as "1a86"';
+
+const usbId = v.pipe(
+  v.string(USB_ID_ALLOWED),
+  v.regex(/^[0-9a-fA-F]{4}$/, USB_ID_ALLOWED),
+  v.toLowerCase(),
+);
+
+const Match = v.strictObject({
+  vid: usbId,
+  pid: usbId,
+  serial: v.optional(text),
+  interface: v.optional(whole(0, 255)),
+});
+
+const LINK_ADDRESS_ALLOWED = 'allowed: "tcp://host:port" or "udp://host:port"';
+
+const linkAddress = v.pipe(
+  v.string(LINK_ADDRESS_ALLOWED),
+  v.check(
+    (value) => /^(?:tcp|udp):\/\//.test(value) && isHostPort(value.slice("tcp://".length)),
+    LINK_ADDRESS_ALLOWED,
+  ),
+);
+
+const Rs485 = v.strictObject({
+  rts_on_send: v.optional(flag(), true),
+  rts_after_send: v.optional(flag(), false),
+  delay_before_send_ms: v.optional(whole(0, 100), 0),
+  delay_after_send_ms: v.optional(whole(0, 100), 0),
+  terminate: v.optional(flag(), false),
+});
+
+/** What only a serial port has; for an address it says nothing. */
+const SERIAL_KEYS = {
   baud_rate: v.optional(whole(50, 4_000_000), 115_200),
   data_bits: v.optional(v.picklist([5, 6, 7, 8], "allowed: 5, 6, 7, 8"), 8),
   stop_bits: v.optional(v.picklist([1, 2], "allowed: 1, 2"), 1),
   parity: v.optional(oneOf("none", "even", "odd"), "none"),
   hardware_flow: v.optional(flag(), false),
+  software_flow: v.optional(flag(), false),
+  reset_on_open: v.optional(flag(), false),
+  dtr: v.optional(flag()),
+  rts: v.optional(flag()),
+  settle_ms: v.optional(whole(0, 60_000), 0),
+  rs485: v.optional(Rs485),
+};
+
+const LINK_KEYS = {
+  path: v.optional(path),
+  match: v.optional(Match),
+  address: v.optional(linkAddress),
+  name: v.optional(name),
+  device: v.optional(name),
+  ...SERIAL_KEYS,
 };
 
 const Link = v.strictObject({ ...LINK_KEYS, driver: v.optional(name, "lines") });
 
 /** What every process knows of a link; the driver's own table stands beside it, under its name. */
 export type LinkSettings = Readonly<v.InferOutput<typeof Link>>;
+/** The USB device that a link is found by. */
+export type MatchSettings = Readonly<v.InferOutput<typeof Match>>;
+export type Rs485Settings = Readonly<v.InferOutput<typeof Rs485>>;
 export type BridgeSettings = Readonly<v.InferOutput<typeof Bridge>>;
+
+type Place = Pick<LinkSettings, "path" | "match" | "address">;
+
+/** Where a link is, as the settings say it, in one short text. */
+export function whereOf({ path, match, address }: Place): string {
+  if (match) {
+    const { vid, pid, serial } = match;
+    const on = match.interface === undefined ? "" : ` interface ${match.interface}`;
+    return `usb ${vid}:${pid}${serial === undefined ? "" : ` serial ${serial}`}${on}`;
+  }
+  return path ?? address ?? "";
+}
 
 /** A link with the tables of these drivers; without any, the link alone. */
 export function linkSchema(drivers?: DriverTables): typeof Link {

@@ -33,7 +33,8 @@ export const name = v.pipe(
 
 const HOST_PORT = /^(?:\[[0-9a-fA-F:.]+\]|[^\s:[\]]+):(?:[0-9]{1,5})$/;
 
-function isHostPort(text: string): boolean {
+/** Is it `host:port`, IPv6 in brackets? */
+export function isHostPort(text: string): boolean {
   return HOST_PORT.test(text) && Number(text.slice(text.lastIndexOf(":") + 1)) <= 65_535;
 }
 

@@ -5,7 +5,7 @@ import { basename, join } from "node:path";
 import { SluiceError } from "#contract/errors";
 import { NAME_PATTERN } from "#contract/topics";
 import type { Log } from "#runtime/log";
-import type { LinkSettings } from "#runtime/settings-links";
+import { type LinkSettings, whereOf } from "#runtime/settings-links";
 import type { Settings } from "#runtime/settings-schema";
 import type { BrokerDoor } from "../driver.ts";
 import { brokerDoor } from "./broker-door.ts";
@@ -31,18 +31,19 @@ export class Devices {
   }
 
   /** Where the driver of this link gets its devices; @throws SluiceError SETTINGS_INVALID. */
-  host(link: Pick<LinkSettings, "path" | "name" | "device">): LinkHost {
-    const name = link.name ?? link.device ?? nameOfPath(link.path);
+  host(link: Pick<LinkSettings, "path" | "match" | "address" | "name" | "device">): LinkHost {
+    const where = whereOf(link);
+    const name = link.name ?? link.device ?? nameOfPath(where);
     const other = this.#hosts.get(name)?.path;
     if (other !== undefined) {
-      const message = `links ${other} and ${link.path} are both called "${name}"; set name`;
+      const message = `links ${other} and ${where} are both called "${name}"; set name`;
       throw new SluiceError("SETTINGS_INVALID", message);
     }
     const log = this.#log.child({ link: name });
     const host = new LinkHost({
       name,
       deviceName: link.device ?? name,
-      path: link.path,
+      path: where,
       log,
       door: this.#door,
       memory: new MemoryFile(join(this.#folder, `${name}.json`), log),

@@ -22,19 +22,30 @@ export async function isThere(path: string): Promise<boolean> {
   }
 }
 
+/** Resolves when `path` is there, or when `signal` aborts. */
+export function appears(path: string, rescanMs: number, signal: AbortSignal): Promise<void> {
+  return holds(() => isThere(path), [path], rescanMs, signal);
+}
+
 /**
- * Resolves when `path` is there, or when `signal` aborts. It watches the folders in which the next
- * missing piece must appear, and looks again every `rescanMs` in case the kernel tells nothing.
+ * Resolves when `check` says true, or when `signal` aborts. It watches the folders in which the next
+ * missing piece of each path must appear, and looks again every `rescanMs` in case the kernel tells
+ * nothing.
  */
-export async function appears(path: string, rescanMs: number, signal: AbortSignal): Promise<void> {
+export async function holds(
+  check: () => Promise<boolean>,
+  paths: readonly string[],
+  rescanMs: number,
+  signal: AbortSignal,
+): Promise<void> {
   while (!signal.aborted) {
     const change = new AbortController();
-    const folders = await foldersAround(path);
+    const folders = await foldersAround(paths);
     const watchers = folders.flatMap((folder) => watchFolder(folder, () => change.abort()));
     try {
-      if (await isThere(path)) return;
+      if (await check()) return;
       // A folder that appeared before the watches stood is not among them.
-      const isWatched = String(folders) === String(await foldersAround(path));
+      const isWatched = String(folders) === String(await foldersAround(paths));
       if (isWatched) await wait(rescanMs, AbortSignal.any([signal, change.signal]));
     } finally {
       for (const watcher of watchers) watcher.close();
@@ -43,13 +54,15 @@ export async function appears(path: string, rescanMs: number, signal: AbortSigna
   }
 }
 
-/** For the path and each symbolic link on its way: the nearest folder above that exists. */
-async function foldersAround(path: string): Promise<string[]> {
+/** For each path and each symbolic link on its way: the nearest folder above that exists. */
+async function foldersAround(paths: readonly string[]): Promise<string[]> {
   const folders = new Set<string>();
-  let at: string | undefined = resolve(path);
-  for (let links = 0; at !== undefined && links < LINKS_MAX; links += 1) {
-    folders.add(await nearestFolder(at));
-    at = await linkTarget(at);
+  for (const path of paths) {
+    let at: string | undefined = resolve(path);
+    for (let links = 0; at !== undefined && links < LINKS_MAX; links += 1) {
+      folders.add(await nearestFolder(at));
+      at = await linkTarget(at);
+    }
   }
   return [...folders];
 }

@@ -1,62 +1,72 @@
 // port: one open serial port: read ahead of its driver, written in order.
-// Path: device node → [port] → driver. Touches: the port, by binding.ts.
+// Path: device node → [port] → driver. Touches: the port, by binding.ts and ioctl.ts.
 
 import { stat } from "node:fs/promises";
-import { Readable } from "node:stream";
+import type { Readable } from "node:stream";
 import type { LinuxPortBinding } from "@serialport/bindings-cpp";
 import { reasonOf, SluiceError } from "#contract/errors";
 import { wait } from "#runtime/backoff";
-import type { LinkSettings } from "#runtime/settings-links";
-import type { Chunk, Link } from "../driver.ts";
+import { type LinkSettings, whereOf } from "#runtime/settings-links";
+import type { Chunk } from "../driver.ts";
 import { openBinding } from "./binding.ts";
 import { holderOf } from "./holder.ts";
+import { overrunsOf } from "./ioctl.ts";
+import { type LinkCounts, newCounts, type OpenPort } from "./open-port.ts";
+import { setUpLines } from "./port-lines.ts";
+import { PortReader, READ_LIMITS } from "./port-reader.ts";
+import { allSent, writeAll } from "./port-writer.ts";
+import { WriteQueue } from "./write-queue.ts";
 
 export const PORT_LIMITS = {
-  /** Read at once, and read ahead of a driver that is busy. */
-  readBytesMax: 4_096,
-  readAheadChunksMax: 4,
+  ...READ_LIMITS,
   /** How long a write may take beyond what the baud rate asks for. */
   writeMsMax: 5_000,
 } as const;
 
-type PortLimits = Readonly<Record<keyof typeof PORT_LIMITS, number>>;
+export type { OpenPort } from "./open-port.ts";
 
 /** How long the bytes are on the wire: a character takes up to 12 bits with its framing. */
 function sendingMs(bytes: number, baudRate: number): number {
   return Math.ceil((bytes * 12 * 1000) / baudRate);
 }
 
-/** A link that its supervisor can end, and whose end it sees. */
-export interface OpenPort extends Link {
-  /** Resolves, with the reason, at once when the port is gone. */
-  readonly closed: Promise<string>;
-  close(reason: string): Promise<void>;
+interface PortOptions {
+  /** The device node; without it, the settings' path. */
+  readonly node?: string;
+  readonly counts?: LinkCounts;
+  /** Told of what the port has not, and can do without. */
+  readonly warn?: (what: string) => void;
+  readonly writeMsMax?: number;
 }
 
 /** Opens and locks the port; @throws SluiceError LINK_FAILED that says why it cannot be had. */
 export async function openPort(
   settings: LinkSettings,
-  { writeMsMax }: Pick<PortLimits, "writeMsMax"> = PORT_LIMITS,
-): Promise<OpenPort> {
-  const { path } = settings;
+  options: PortOptions = {},
+): Promise<SerialPort> {
+  const { node = settings.path ?? "", warn = () => {} } = options;
   try {
-    await assertCharacterDevice(path);
-    const port = await openBinding({
-      path,
+    await assertCharacterDevice(node);
+    const binding = await openBinding({
+      path: node,
       baudRate: settings.baud_rate,
       dataBits: settings.data_bits,
       stopBits: settings.stop_bits,
       parity: settings.parity,
       rtscts: settings.hardware_flow,
+      xon: settings.software_flow,
+      xoff: settings.software_flow,
       lock: true,
-      // Keeps DTR up on close, which spares the next open the reset that many boards take from it.
       hupcl: false,
     });
-    const writeMs = (bytes: number) => writeMsMax + sendingMs(bytes, settings.baud_rate);
-    return new SerialPort(port, settings, writeMs);
+    await setUpLines(Number(binding.fd), node, settings, warn).catch(async (fault: unknown) => {
+      await binding.close();
+      throw fault;
+    });
+    return new SerialPort(binding, settings, options);
   } catch (cause) {
     if (cause instanceof SluiceError) throw cause;
-    throw new SluiceError("LINK_FAILED", await whyNotOpened(path, cause), { cause });
+    throw new SluiceError("LINK_FAILED", await whyNotOpened(node, cause), { cause });
   }
 }
 
@@ -81,43 +91,54 @@ async function whyNotOpened(path: string, cause: unknown): Promise<string> {
   return reason.includes(path) ? reason : `${path}: ${reason}`;
 }
 
-/** The kernel has many words for one thing. */
-function whyNotRead(fault: unknown): string {
-  const reason = reasonOf(fault);
-  return /hung up|bad file descriptor|EIO|ENXIO|ENODEV/.test(reason) ? "unplugged" : reason;
-}
-
-class SerialPort implements OpenPort {
+export class SerialPort implements OpenPort {
   readonly path: string;
   readonly baudRate: number;
   readonly closed: Promise<string>;
-  readonly readable: Readable & AsyncIterable<Chunk>;
   readonly #port: LinuxPortBinding;
-  readonly #writeMsMax: (bytes: number) => number;
-  readonly #buffer = Buffer.allocUnsafe(PORT_LIMITS.readBytesMax);
+  readonly #counts: LinkCounts;
+  readonly #reader: PortReader;
+  readonly #writes: WriteQueue;
   readonly #resolveClosed: (reason: string) => void;
+  /** When writes may begin, of performance.now(). */
+  readonly #settledAtMs: number;
+  readonly #settling = new AbortController();
   #closing: Promise<void> | undefined;
-  #writes: Promise<unknown> = Promise.resolve();
-  /** A write took too long and has not ended yet. */
-  #stuck = false;
+  #withdrawn = false;
 
-  constructor(
-    port: LinuxPortBinding,
-    { path, baud_rate }: LinkSettings,
-    writeMsMax: (bytes: number) => number,
-  ) {
+  constructor(port: LinuxPortBinding, settings: LinkSettings, options: PortOptions) {
     this.#port = port;
-    this.path = path;
-    this.baudRate = baud_rate;
-    this.#writeMsMax = writeMsMax;
+    this.path = whereOf(settings);
+    this.baudRate = settings.baud_rate;
+    this.#counts = options.counts ?? newCounts();
+    this.#settledAtMs = performance.now() + settings.settle_ms;
     const closed = Promise.withResolvers<string>();
     this.closed = closed.promise;
     this.#resolveClosed = closed.resolve;
-    this.readable = new Readable({
-      objectMode: true,
-      highWaterMark: PORT_LIMITS.readAheadChunksMax,
-      read: () => void this.#read(),
+    const msMax = options.writeMsMax ?? PORT_LIMITS.writeMsMax;
+    this.#writes = new WriteQueue({
+      name: this.path,
+      msMax: (bytes) => msMax + sendingMs(bytes, this.baudRate) + this.#settlingMs,
+      transmit: (bytes) => this.#transmit(bytes),
     });
+    this.#reader = new PortReader({
+      port,
+      baudRate: this.baudRate,
+      counts: this.#counts,
+      settledAtMs: this.#settledAtMs,
+      onGone: (why) => void this.close(why),
+    });
+    // Told also while nothing is read, and while the port is lent.
+    port.poller.on("disconnect", this.#unplugged);
+    port.poller.poll();
+  }
+
+  get readable(): Readable & AsyncIterable<Chunk> {
+    return this.#reader.queue.readable;
+  }
+
+  write(bytes: Uint8Array): Promise<void> {
+    return this.#writes.write(bytes);
   }
 
   close(reason: string): Promise<void> {
@@ -125,53 +146,46 @@ class SerialPort implements OpenPort {
     return this.#closing;
   }
 
-  async write(bytes: Uint8Array): Promise<void> {
-    if (this.#stuck) throw this.#failure("takes no bytes: an earlier write is still under way");
-    const written = this.#writes.then(() => this.#transmit(bytes));
-    this.#writes = written.catch(() => {});
-    await this.#withinMs(written, this.#writeMsMax(bytes.length));
+  async withdraw(): Promise<void> {
+    this.#withdrawn = true;
+    this.#settling.abort();
+    this.#reader.end();
+    await this.#writes.idle();
+    if (this.#writes.isStuck) throw this.#failure("cannot be lent: a write is still under way");
   }
 
-  async #read(): Promise<void> {
-    try {
-      const buffer = this.#buffer;
-      const { bytesRead } = await this.#port.read(buffer, 0, buffer.length);
-      const bytes = Buffer.from(buffer.subarray(0, bytesRead));
-      this.readable.push({ bytes, receivedAtMs: Date.now() } satisfies Chunk);
-    } catch (fault) {
-      void this.close(whyNotRead(fault));
-      this.readable.push(null);
-    }
+  overruns(): number | undefined {
+    return this.#port.isOpen ? overrunsOf(Number(this.#port.fd)) : undefined;
+  }
+
+  get #settlingMs(): number {
+    return Math.max(0, Math.ceil(this.#settledAtMs - performance.now()));
   }
 
   async #transmit(bytes: Uint8Array): Promise<void> {
+    if (this.#settlingMs > 0) await wait(this.#settlingMs, this.#settling.signal);
     if (this.#closing) throw this.#failure("is closed");
+    if (this.#withdrawn) throw this.#failure("is lent");
     try {
-      await this.#port.write(Buffer.from(bytes));
-      await this.#port.drain();
+      await writeAll(this.#port, bytes);
+      await allSent(this.#port, this.baudRate);
     } catch (cause) {
       void this.close(reasonOf(cause));
       throw this.#failure(`does not take bytes: ${reasonOf(cause)}`, cause);
     }
+    this.#counts.bytesOut += bytes.length;
   }
 
-  /** A device that holds its input back must not hold up whoever waits for the outcome. */
-  async #withinMs(written: Promise<void>, ms: number): Promise<void> {
-    const done = new AbortController();
-    const late = wait(ms, done.signal).then(() => {
-      if (done.signal.aborted) return;
-      this.#stuck = true;
-      throw this.#failure(`has not taken the bytes within ${ms} ms; it may yet`);
-    });
-    const ended = written.finally(() => {
-      this.#stuck = false;
-      done.abort();
-    });
-    await Promise.race([ended, late]);
-  }
+  readonly #unplugged = (): void => void this.close("unplugged");
 
   async #close(reason: string): Promise<void> {
+    // Closing the poller is told as such an event, too.
+    this.#port.poller.off("disconnect", this.#unplugged);
+    this.#settling.abort();
     this.#resolveClosed(reason);
+    this.#reader.end();
+    // The kernel would wait for a device that holds back, up to 30 s.
+    if (this.#writes.isStuck) await this.#port.flush().catch(() => {});
     // Whatever close(2) says, the descriptor is gone.
     await this.#port.close().catch(() => {});
   }

@@ -18,7 +18,7 @@ const EXAMPLE = readFileSync(
 );
 
 const PAIR = /^(?:# )?([a-z][a-z0-9_]*) = (\S.*)$/;
-const HEADER = /^(?:# )?\[{1,2}([a-z.-]+)\]{1,2}$/;
+const HEADER = /^(?:# )?\[{1,2}([a-z0-9.-]+)\]{1,2}$/;
 const SHOWN_AGAIN = /^links\[\]\.(path|name|driver)$/;
 const PART = /^# ---- (.+) ----$/;
 
