@@ -131,6 +131,8 @@ export interface Host {
   readonly memory: Memory;
   /** The device of that name; the same one each time. Drivers name all they know when created. */
   device(name: string, about?: About): Device;
+  /** The device is gone for good: what the broker retains of it goes, too. */
+  remove(name: string): void;
   /** Counts frames that were understood. */
   countFrames(count: number): void;
   /** Counts a frame that was not, and tells it, with its bytes, as seldom as is useful. */
@@ -162,7 +164,7 @@ export interface Codec {
 }
 
 /** Channels that would be one of the device's other topics. */
-const RESERVED_CHANNELS = new Set(["availability", "result", "set"]);
+const RESERVED_CHANNELS = new Set(["availability", "debug", "result", "set"]);
 const CHANNEL_CHARACTERS_MAX = 128;
 // What splits or widens a topic, and what a broker may close a connection for [MQTT-1.5.3-2].
 const UNSAFE_IN_CHANNEL = /[/+#\p{Control}\p{Noncharacter_Code_Point}]/gu;

@@ -29,6 +29,12 @@ export const BRIDGE_PROPERTIES = {
  */
 export const COMMAND_PROPERTY = "sluice-command";
 
+/**
+ * The user property by which the firmware-bridge says when a device's message came from its port:
+ * a time as in ISO 8601, UTC with milliseconds. Of other publishers it is their own word.
+ */
+export const RECEIVED_PROPERTY = "sluice-received";
+
 /** The properties that are passed on with a PUBLISH (MQTT 5.0 §2.2.2.2). */
 const PROPERTY = {
   payloadFormat: 0x01,

@@ -2,6 +2,7 @@
 // Path: settings-schema → [settings-links]. Touches: nothing.
 
 import * as v from "valibot";
+import { DEVICE_KEYS } from "./settings-devices.ts";
 import {
   flag,
   isHostPort,
@@ -35,6 +36,17 @@ export const Bridge = v.strictObject({
   password_file: v.optional(path),
   ca_file: v.optional(path),
   unacknowledged_max: v.optional(whole(1, 10_000), 100),
+  client_id: v.optional(text, "firmware-bridge"),
+  received_property: v.optional(flag(), true),
+  discovery_prefix: v.optional(
+    v.pipe(
+      v.string("allowed: the beginning of a topic"),
+      v.check(
+        (it) => /^[^+#$/\p{Control}][^+#\p{Control}]*$/u.test(it) && !it.endsWith("/"),
+        'allowed: the beginning of a topic, as "homeassistant"',
+      ),
+    ),
+  ),
 });
 
 const USB_ID_ALLOWED = 'allowed: four hexadecimal digits, as "1a86"';
@@ -92,6 +104,7 @@ const LINK_KEYS = {
   name: v.optional(name),
   device: v.optional(name),
   ...SERIAL_KEYS,
+  ...DEVICE_KEYS,
 };
 
 const Link = v.strictObject({ ...LINK_KEYS, driver: v.optional(name, "lines") });

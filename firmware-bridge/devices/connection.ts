@@ -1,17 +1,16 @@
 // connection: keeps one MQTT session at the broker open.
-// Path: device → [connection] → broker. Touches: the network, by mqtt.js.
+// Path: device → outgoing → [connection] → broker, and back. Touches: the network, by client.ts.
 //
-// Each connection is an mqtt.js client of its own that never reconnects. What has to be sent again,
-// in which order and when, is decided here and in device.ts: a client of mqtt.js that reconnects by
-// itself sends unacknowledged messages again one at a time and without DUP, and drops what is
-// published meanwhile if the connection breaks once more.
+// Each connection is a client of its own. What has to be sent again, in which order and when, is
+// decided in outgoing.ts; what was received twice, in commands.ts.
 
-import { MqttClient } from "mqtt";
-import { reasonOf } from "#contract/errors";
+import type { IConnectPacket, IPublishPacket, ISubackPacket, Packet } from "mqtt-packet";
 import { backoffMs, wait } from "#runtime/backoff";
 import type { Log } from "#runtime/log";
 import type { BrokerDoor } from "../driver.ts";
-import type { PacketIds } from "./packet-ids.ts";
+import { Client } from "./client.ts";
+import { type Outgoing, SUBSCRIBE_ID } from "./outgoing.ts";
+import { REASON, reasonWords } from "./reasons.ts";
 
 const LIMITS = {
   connectMsMax: 10_000,
@@ -21,30 +20,38 @@ const LIMITS = {
   /** A connection that held for so long begins again with the shortest wait. */
   healthyMs: 60_000,
   keepAliveSeconds: 30,
+  /** For so long the broker keeps the session, and with it the commands sent while nobody is here. */
+  sessionSeconds: 7 * 86_400,
+  /** One command at a time: the others wait at the broker. */
+  receiveMaximum: 1,
+  packetBytesMax: 1_048_576,
 } as const;
 
-export interface Publication {
-  readonly topic: string;
-  readonly payload: Uint8Array;
-  readonly retain: boolean;
-  /** Its packet identifier, if it was sent before. */
-  readonly packetId?: number | undefined;
+export interface Filter {
+  readonly filter: string;
+  readonly qos: 0 | 1 | 2;
 }
 
 export interface ConnectionOptions {
   readonly clientId: string;
   readonly door: BrokerDoor;
-  readonly will: { readonly topic: string; readonly payload: string };
-  readonly packetIds: PacketIds;
+  readonly will?: { readonly topic: string; readonly payload: string };
+  /** Does the broker keep the session while nobody is here? */
+  readonly isKept: boolean;
+  readonly outgoing: Outgoing;
+  readonly filters: readonly Filter[];
   readonly log: Log;
-  readonly onConnected: () => void;
-  readonly onMessage: (topic: string, payload: Uint8Array, retained: boolean) => void;
+  /** Before anything is received; `sessionPresent`: the broker has kept the session. */
+  readonly onConnected: (sessionPresent: boolean) => void;
+  readonly onMessage: (packet: IPublishPacket) => void;
+  /** PUBREL of a QoS 2 message. */
+  readonly onRelease?: (packetId: number) => void;
 }
 
 export class Connection {
   readonly #options: ConnectionOptions;
   readonly #stopping = new AbortController();
-  #client: MqttClient | undefined;
+  #client: Client | undefined;
   #connected = false;
   #lastFault = "";
   #ended: Promise<void> | undefined;
@@ -61,39 +68,35 @@ export class Connection {
     this.#ended ??= this.#keep();
   }
 
-  /** Publishes with QoS 1 on a connection that is up; returns the packet identifier. */
-  publish(publication: Publication, acknowledged: () => void): number {
-    const { topic, payload, retain, packetId } = publication;
-    const { packetIds } = this.#options;
-    packetIds.want(packetId);
-    this.#up().publish(
-      topic,
-      Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength),
-      { qos: 1, retain, dup: packetId !== undefined },
-      (fault) => !fault && acknowledged(),
-    );
-    return packetIds.getLastAllocated();
+  /** PUBACK or PUBREC of what was received, or PUBCOMP. */
+  acknowledge(cmd: "puback" | "pubrec" | "pubcomp", messageId: number): void {
+    if (this.#connected) this.#client?.send({ cmd, messageId, reasonCode: 0 });
   }
 
-  subscribe(filters: readonly string[]): void {
-    this.#up().subscribe([...filters], { qos: 1 }, (fault) => {
-      // When the connection ended first, its own line says so; the next one subscribes again.
-      if (fault && this.#connected) {
-        this.#options.log.warn({ filters, why: reasonOf(fault) }, "subscription refused");
-      }
-    });
+  /** QoS 0: now or not at all; false: not at all. */
+  shout(topic: string, payload: Buffer): boolean {
+    if (!this.#connected) return false;
+    this.#client?.send({ cmd: "publish", topic, payload, qos: 0, dup: false, retain: false });
+    return true;
   }
 
-  /** Says goodbye to the broker where it can, so that the will is not published. */
-  async close(): Promise<void> {
+  /** Of all its filters, until the next connection. */
+  unsubscribe(): void {
+    if (!this.#connected) return;
+    const unsubscriptions = this.#options.filters.map(({ filter }) => filter);
+    this.#client?.send({ cmd: "unsubscribe", messageId: SUBSCRIBE_ID, unsubscriptions });
+  }
+
+  /** Says goodbye to the broker where all is said, so that the will is not published. */
+  async close(expires = false): Promise<void> {
     this.#stopping.abort();
     const client = this.#client;
-    const answered = client !== undefined && Object.keys(client.outgoing).length === 0;
-    client?.end(!(this.#connected && answered));
+    if (this.#connected && this.#options.outgoing.isIdle) client?.disconnect(expires);
+    else client?.destroy("stopped");
     const ended = new AbortController();
     void this.#ended?.then(() => ended.abort());
     await wait(LIMITS.closeMsMax, ended.signal);
-    client?.stream.destroy();
+    client?.destroy("stopped");
     await this.#ended;
   }
 
@@ -113,51 +116,82 @@ export class Connection {
   /** One connection from its beginning to its end; resolves with why it ended. */
   #once(): Promise<string> {
     return new Promise((resolve) => {
-      let why = "the broker closed the connection";
-      const failed = (fault: Error) => {
-        why = reasonOf(fault);
-        // Two addresses of one name that both fail have only a code in common.
-        if (fault instanceof AggregateError && "code" in fault) why = String(fault.code);
-        client.stream.destroy();
-      };
-      const client = new MqttClient(() => this.#options.door.open(), this.#clientOptions());
+      const { door, outgoing } = this.#options;
+      const client = new Client({
+        stream: door.open(),
+        connect: this.#connect(),
+        connectMsMax: LIMITS.connectMsMax,
+        onWelcome: (terms) => {
+          this.#welcome(terms.sessionPresent);
+          outgoing.connected(terms, (bytes) => client.write(bytes));
+        },
+        onPacket: (packet) => this.#receive(packet),
+        onEnd: (why) => {
+          this.#connected = false;
+          outgoing.disconnected();
+          resolve(why);
+        },
+      });
       this.#client = client;
-      client.stream.on("error", failed);
-      client.on("error", failed);
-      client.on("connect", () => this.#onConnected());
-      client.on("message", (topic, payload, { retain }) => {
-        this.#options.onMessage(topic, payload, retain);
-      });
-      client.on("close", () => {
-        this.#connected = false;
-        resolve(why);
-      });
     });
   }
 
-  #clientOptions(): ConstructorParameters<typeof MqttClient>[1] {
-    const { clientId, door, will, packetIds } = this.#options;
+  #connect(): IConnectPacket & { keepalive: number } {
+    const { clientId, door, will, isKept } = this.#options;
     const { username, password } = door;
     return {
+      cmd: "connect",
+      protocolId: "MQTT",
+      protocolVersion: 5,
       clientId,
-      protocolVersion: 4,
-      // The broker keeps the session, and with it the commands sent while nobody is here.
-      clean: false,
+      clean: !isKept,
       keepalive: LIMITS.keepAliveSeconds,
-      connectTimeout: LIMITS.connectMsMax,
-      reconnectPeriod: 0,
-      messageIdProvider: packetIds,
-      will: { topic: will.topic, payload: Buffer.from(will.payload), qos: 1, retain: true },
+      properties: {
+        sessionExpiryInterval: isKept ? LIMITS.sessionSeconds : 0,
+        receiveMaximum: LIMITS.receiveMaximum,
+        maximumPacketSize: LIMITS.packetBytesMax,
+      },
+      ...(will && { will: { ...will, qos: 1, retain: true } }),
       ...(username !== undefined && { username }),
-      ...(password !== undefined && { password }),
+      ...(password !== undefined && { password: Buffer.from(password) }),
     };
   }
 
-  #onConnected(): void {
+  #welcome(sessionPresent: boolean): void {
     this.#connected = true;
     this.#lastFault = "";
     this.#options.log.info("at the broker");
-    this.#options.onConnected();
+    const subscriptions = this.#options.filters.map(({ filter, qos }) => ({ topic: filter, qos }));
+    if (subscriptions.length > 0) {
+      this.#client?.send({ cmd: "subscribe", messageId: SUBSCRIBE_ID, subscriptions });
+    }
+    this.#options.onConnected(sessionPresent);
+  }
+
+  #receive(packet: Packet): void {
+    const { outgoing, onMessage, onRelease } = this.#options;
+    const { messageId = 0 } = packet;
+    if (packet.cmd === "puback") {
+      outgoing.puback(messageId, packet.reasonCode ?? 0, packet.properties?.reasonString);
+    } else if (packet.cmd === "publish") onMessage(packet);
+    else if (packet.cmd === "pubrel") {
+      this.acknowledge("pubcomp", messageId);
+      onRelease?.(messageId);
+    } else if (packet.cmd === "suback") this.#subscribed(packet);
+  }
+
+  #subscribed({ granted, properties }: ISubackPacket): void {
+    this.#options.filters.forEach(({ filter }, index) => {
+      const code = Number(granted[index]);
+      if (code < REASON.failed) return;
+      const why = reasonWords(code, properties?.reasonString);
+      this.#options.log.warn({ why, mend: this.#mend("subscribe to", filter) }, "not subscribed");
+    });
+  }
+
+  #mend(verb: string, topic: string): string {
+    const { door, clientId } = this.#options;
+    return mendOf(verb, topic, door.username, clientId);
   }
 
   /** A fault that stays the same is told once, not at each try. */
@@ -167,9 +201,15 @@ export class Connection {
     else this.#options.log.warn(fields, "not at the broker");
     this.#lastFault = why;
   }
+}
 
-  #up(): MqttClient {
-    if (!this.#client || !this.#connected) throw new Error("used while it is not connected");
-    return this.#client;
-  }
+/** What to do about a right that is missing. */
+export function mendOf(
+  verb: string,
+  topic: string,
+  username: string | undefined,
+  clientId: string,
+): string {
+  const who = username === undefined ? `client "${clientId}"` : `user "${username}"`;
+  return `give ${who} the right to ${verb} ${topic} in [[access.rights]]`;
 }

@@ -1,224 +1,334 @@
-// device: one device as one MQTT client: its messages, its availability, its commands.
+// device: one device as one MQTT client: its messages, its presence, its document, its commands.
 // Path: driver → [device] → broker, and back. Touches: the network, by connection.ts.
 
-import { reasonOf, SluiceError } from "#contract/errors";
+import type { IPublishPacket } from "mqtt-packet";
 import { wait } from "#runtime/backoff";
 import type { Log } from "#runtime/log";
-import type { About, BrokerDoor, CarryOut, Command, Device, Message, Outcome } from "../driver.ts";
-import { Connection } from "./connection.ts";
-import { PacketIds } from "./packet-ids.ts";
-import { type Pending, Window } from "./window.ts";
+import type { ChannelSettings } from "#runtime/settings-devices";
+import type { About, BrokerDoor, CarryOut, Device, Message } from "../driver.ts";
+import { ChannelRules } from "./channel-rules.ts";
+import type { CommandJournal } from "./command-journal.ts";
+import { type CommandCounts, Commands } from "./commands.ts";
+import { Connection, mendOf } from "./connection.ts";
+import { discoveryOf, discoveryTopic } from "./discovery.ts";
+import { Description, type DeviceDocument, documentTopic, type Origin } from "./document.ts";
+import { Outgoing, type Refusal } from "./outgoing.ts";
+import { Presence } from "./presence.ts";
+import { REASON, reasonWords } from "./reasons.ts";
+import { RetainedTopic } from "./retained-topic.ts";
+import { Telemetry } from "./telemetry.ts";
 
 const LIMITS = {
-  /** Commands that wait for the one that is carried out. */
-  commandsMax: 100,
-  /** At the end: for the broker to acknowledge what it has. */
+  /** At the end: for the broker to acknowledge what it has, and for the command under way. */
   flushMsMax: 2_000,
   availabilityMsMax: 1_000,
-  /** Between two corrections of an availability that somebody else wrote. */
-  correctionMs: 1_000,
+  /** Refusals are told in the log at most so often. */
+  refusalLogMsLeast: 60_000,
 } as const;
 
-type State =
-  | { readonly mode: "starting" }
-  | { readonly mode: "online"; readonly carryOut: CarryOut }
-  | { readonly mode: "offline"; readonly reason: string };
-
-interface ReceivedCommand extends Command {
-  /** The topic's end, by which its result names it. */
-  readonly name: string;
+/** Who the device is at the broker, and what the settings know of it. */
+export interface Identity {
+  readonly clientId: string;
+  readonly door: BrokerDoor;
+  readonly about: About;
+  readonly silentMsMax: number;
 }
 
 export interface DeviceOptions {
-  readonly name: string;
-  readonly door: BrokerDoor;
+  readonly origin: Origin;
+  readonly identity: Identity;
+  readonly channels: readonly ChannelSettings[];
   readonly unacknowledgedMax: number;
+  readonly tellsTime: boolean;
+  readonly discoveryPrefix: string | undefined;
+  readonly journal: CommandJournal;
   readonly log: Log;
 }
 
-/**
- * starting → online ⇄ offline. While starting nobody knows yet whether the link is there: commands
- * wait, so that those sent while the process restarted are carried out.
- */
+export interface DeviceCounts {
+  /** Given by the driver. */
+  readonly messages: number;
+  /** By the broker, of messages and all else. */
+  readonly acknowledged: number;
+  /** By the broker, for good. */
+  readonly refused: number;
+  readonly droppedByPolicy: number;
+  /** Not acknowledged yet. */
+  readonly unacknowledged: number;
+  readonly commands: Readonly<CommandCounts>;
+}
+
 export class MqttDevice implements Device {
   readonly name: string;
-  readonly #topic: string;
-  readonly #window: Window;
-  readonly #connection: Connection;
+  readonly #options: DeviceOptions;
+  readonly #base: string;
   readonly #log: Log;
-  readonly #commands: ReceivedCommand[] = [];
-  #state: State = { mode: "starting" };
-  #working = false;
-  #heard = "";
-  #correction: NodeJS.Timeout | undefined;
-  #discarded = 0;
-  #about: About = {};
+  readonly #rules: ChannelRules;
+  readonly #description: Description;
+  readonly #outgoing: Outgoing;
+  readonly #telemetry: Telemetry;
+  readonly #presence: Presence;
+  readonly #document: RetainedTopic;
+  readonly #discovery: RetainedTopic | undefined;
+  readonly #commands: Commands;
+  readonly #connection: Connection;
+  #messages = 0;
+  #refusalLoggedAtMs = Number.NEGATIVE_INFINITY;
+  #availabilitySaid: Promise<void> = Promise.resolve();
+  #isLeaving = false;
 
   constructor(options: DeviceOptions) {
-    const { name, door, unacknowledgedMax } = options;
-    this.name = name;
-    this.#topic = `serial/${name}/`;
-    this.#log = options.log.child({ device: name });
-    const window = new Window(unacknowledgedMax);
-    this.#window = window;
-    this.#connection = new Connection({
-      clientId: `serial-${name}`,
-      door,
-      will: { topic: `${this.#topic}availability`, payload: "offline" },
-      packetIds: new PacketIds(() => window.packetIds()),
-      log: this.#log,
-      onConnected: () => this.#onConnected(),
-      onMessage: (topic, payload, retained) => this.#onMessage(topic, payload, retained),
+    const { origin, identity, channels, log } = options;
+    this.#options = options;
+    this.name = origin.name;
+    this.#base = `serial/${origin.name}/`;
+    this.#log = log.child({ device: origin.name });
+    this.#rules = new ChannelRules(origin.name, channels);
+    this.#description = new Description(this.#rules, identity.about);
+    this.#outgoing = this.#createOutgoing();
+    this.#telemetry = this.#createTelemetry();
+    this.#presence = new Presence({
+      silentMsMax: identity.silentMsMax,
+      onAvailability: () => this.#onAvailability(),
+      onChange: () => this.#tellDocument(),
     });
+    const say = this.#outgoing.say.bind(this.#outgoing);
+    this.#document = new RetainedTopic(documentTopic(origin.name), say);
+    this.#discovery = options.discoveryPrefix === undefined ? undefined : this.#createDiscovery();
+    this.#commands = this.#createCommands();
+    this.#connection = this.#createConnection();
+    this.#tellDocument();
     this.#connection.start();
   }
 
+  get isOnline(): boolean {
+    return this.#presence.availability === "online";
+  }
+
+  get counts(): DeviceCounts {
+    return {
+      messages: this.#messages,
+      acknowledged: this.#outgoing.acknowledged,
+      refused: this.#outgoing.refusedForGood,
+      droppedByPolicy: this.#telemetry.dropped,
+      unacknowledged: this.#outgoing.size,
+      commands: { ...this.#commands.counts },
+    };
+  }
+
   publish(message: Message): Promise<void> | undefined {
-    return this.#enter(message.channel, message.payload);
+    this.#messages += 1;
+    this.#presence.heard();
+    return this.#telemetry.take(message);
   }
 
   online(carryOut: CarryOut): void {
-    this.#setState({ mode: "online", carryOut });
+    this.#presence.set({ mode: "online", carryOut });
+    this.#commands.work();
   }
 
   offline(reason: string): void {
-    this.#setState({ mode: "offline", reason });
+    this.#telemetry.flush();
+    this.#presence.set({ mode: "offline", reason });
+    this.#commands.work();
   }
 
   describe(about: About): void {
-    this.#about = { ...this.#about, ...about };
+    this.#description.describe(about);
+    this.#telemetry.reset();
+    this.#tellDocument();
   }
 
   /** Waits a little for the broker's acknowledgements, then goes offline and disconnects. */
   async stop(): Promise<void> {
-    if (this.#connection.connected) await within(LIMITS.flushMsMax, this.#window.empty());
-    this.#window.close();
-    clearTimeout(this.#correction);
-    this.#state = { mode: "offline", reason: "the bridge stops" };
-    await within(LIMITS.availabilityMsMax, this.#sayAvailability());
+    this.#telemetry.stop();
+    if (this.#connection.connected) {
+      const said = Promise.all([this.#outgoing.empty(), this.#commands.idle()]);
+      await within(LIMITS.flushMsMax, said);
+    }
+    this.#outgoing.close();
+    this.#presence.set({ mode: "offline", reason: "the bridge stops" });
+    this.#presence.stop();
+    this.#discovery?.stop();
+    this.#document.now(this.#documentText());
+    if (this.#connection.connected) await within(LIMITS.availabilityMsMax, this.#availabilitySaid);
     await this.#connection.close();
-    const lost = this.#window.size + this.#discarded;
+    const lost = this.#outgoing.size + this.#outgoing.discarded;
     if (lost > 0) this.#log.warn({ messages: lost }, "stopped before the broker had all messages");
   }
 
-  #setState(state: State): void {
-    const before = this.#availability;
-    this.#state = state;
-    if (this.#availability !== before) void this.#sayAvailability();
-    void this.#work();
-  }
-
-  #onConnected(): void {
-    this.#connection.subscribe(["availability", "set/#"].map((end) => this.#topic + end));
-    void this.#sayAvailability();
-    for (const pending of this.#window.pending) this.#send(pending);
-  }
-
-  async #enter(channel: string, payload: Uint8Array): Promise<void> {
-    const pending = await this.#window.add(this.#topic + channel, payload);
-    if (!pending) this.#discarded += 1;
-    else if (this.#connection.connected) this.#send(pending);
-  }
-
-  #send(pending: Pending): void {
-    const { topic, payload, packetId } = pending;
-    const publication = { topic, payload, retain: false, packetId };
-    pending.packetId = this.#connection.publish(publication, () =>
-      this.#window.acknowledge(pending),
+  /** The device is gone for good: what the broker retains of it goes, and its session. */
+  async remove(): Promise<void> {
+    this.#isLeaving = true;
+    this.#telemetry.stop();
+    this.#presence.stop();
+    this.#document.stop();
+    this.#discovery?.stop();
+    this.#outgoing.close();
+    const { origin, discoveryPrefix } = this.#options;
+    const document = { ...origin, channels: this.#description.channels };
+    const cleared = retainedTopicsOf(document, discoveryPrefix).map((topic) =>
+      this.#say(topic, ""),
     );
+    await Promise.all(cleared);
+    await this.#connection.close(true);
   }
 
-  get #availability(): "online" | "offline" {
-    return this.#state.mode === "online" ? "online" : "offline";
+  #createOutgoing(): Outgoing {
+    return new Outgoing({
+      messagesMax: this.#options.unacknowledgedMax,
+      onRefused: (refusal) => this.#onRefused(refusal),
+      onHeld: (reason) => {
+        if (!reason) this.#log.info("the broker has room again");
+        else {
+          const why = reasonWords(reason.reasonCode, reason.said);
+          this.#log.warn({ topic: reason.topic, why }, "the broker takes nothing now; waiting");
+        }
+      },
+    });
   }
 
-  /**
-   * Tells the state as it is now, outside of the window: it never waits behind messages. Whoever
-   * is not connected says it on connecting. Resolves when the broker has it, or cannot get it.
-   */
-  #sayAvailability(): Promise<void> {
-    if (!this.#connection.connected) return Promise.resolve();
-    const payload = Buffer.from(this.#availability);
-    const publication = { topic: `${this.#topic}availability`, payload, retain: true };
-    return new Promise((resolve) => this.#connection.publish(publication, resolve));
+  #createTelemetry(): Telemetry {
+    return new Telemetry({
+      base: this.#base,
+      tellsTime: this.#options.tellsTime,
+      policyOf: (name) => this.#rules.of(name, this.#description.channel(name)).policy,
+      onChannel: (name) => {
+        if (this.#description.saw(name)) this.#tellDocument();
+      },
+      publish: (publication) => this.#outgoing.publish(publication),
+    });
   }
 
-  /**
-   * A broker may publish the will of an earlier connection after the device is back. So the device
-   * listens to its own availability, and corrects it where it is not what was said last.
-   */
-  #hearAvailability(heard: string): void {
-    this.#heard = heard;
-    if (heard === this.#availability || this.#correction) return;
-    this.#correction = setTimeout(() => {
-      this.#correction = undefined;
-      if (this.#heard !== this.#availability) void this.#sayAvailability();
-    }, LIMITS.correctionMs);
+  #createDiscovery(): RetainedTopic {
+    const { origin, discoveryPrefix = "" } = this.#options;
+    const topic = discoveryTopic(discoveryPrefix, origin.bridge, origin.name);
+    return new RetainedTopic(topic, (publication) => this.#outgoing.say(publication));
   }
 
-  #onMessage(topic: string, payload: Uint8Array, retained: boolean): void {
-    const name = topic.slice(this.#topic.length);
-    if (name === "availability") {
-      this.#hearAvailability(Buffer.from(payload).toString());
-      return;
-    }
-    const channel = name === "set" ? undefined : name.slice("set/".length);
-    const command = { name, channel, payload };
-    // It would be carried out again at each connection.
-    if (retained) this.#refuse(command, "a command must not be retained");
-    else if (this.#commands.length >= LIMITS.commandsMax) {
-      this.#refuse(command, `${LIMITS.commandsMax} commands wait already`);
-    } else {
-      this.#commands.push(command);
-      void this.#work();
-    }
+  #createCommands(): Commands {
+    return new Commands({
+      device: this.name,
+      base: this.#base,
+      journal: this.#options.journal,
+      log: this.#log,
+      target: () => {
+        const { link } = this.#presence;
+        if (link.mode === "online") return link.carryOut;
+        return link.mode === "offline" ? { offline: link.reason } : undefined;
+      },
+      say: (publication) => this.#outgoing.say(publication),
+      acknowledge: (cmd, packetId) => this.#connection.acknowledge(cmd, packetId),
+    });
   }
 
-  async #work(): Promise<void> {
-    if (this.#working) return;
-    this.#working = true;
-    while (this.#state.mode !== "starting") {
-      const command = this.#commands.shift();
-      if (!command) break;
-      const outcome = await this.#carryOut(command);
-      await this.#tellResult(command, outcome);
-    }
-    this.#working = false;
+  #createConnection(): Connection {
+    const { clientId, door } = this.#options.identity;
+    return new Connection({
+      clientId,
+      door,
+      will: { topic: `${this.#base}availability`, payload: "offline" },
+      isKept: true,
+      outgoing: this.#outgoing,
+      // QoS 2: a command keeps the quality with which it was published. What is said of ourselves
+      // must not wait behind a command that is under way.
+      filters: [
+        { filter: `${this.#base}availability`, qos: 0 },
+        { filter: `${this.#base}set/#`, qos: 2 },
+      ],
+      log: this.#log,
+      onConnected: (sessionPresent) => {
+        this.#commands.connected(sessionPresent);
+        if (!this.#isLeaving) this.#sayAvailability();
+      },
+      onMessage: (packet) => this.#onMessage(packet),
+    });
   }
 
-  async #carryOut(command: ReceivedCommand): Promise<Outcome> {
-    if (this.#state.mode !== "online") {
-      const reason = this.#state.mode === "offline" ? this.#state.reason : "not there yet";
-      return { state: "failed", reason };
-    }
-    try {
-      return await this.#state.carryOut(command);
-    } catch (fault) {
-      if (!(fault instanceof SluiceError)) throw fault;
-      return { state: "failed", reason: reasonOf(fault) };
-    }
+  #onMessage(packet: IPublishPacket): void {
+    if (packet.topic !== `${this.#base}availability`) this.#commands.receive(packet);
+    else this.#presence.hearAvailability(packet.payload.toString());
   }
 
-  /** For commands beyond what may wait: told if there is room to tell it, and logged in any case. */
-  #refuse(command: ReceivedCommand, reason: string): void {
-    const outcome = { state: "failed", reason } as const;
-    if (this.#window.hasRoom) void this.#tellResult(command, outcome);
-    else this.#logResult(command, outcome);
+  #onAvailability(): void {
+    this.#telemetry.repeat(this.isOnline);
+    this.#sayAvailability();
   }
 
-  async #tellResult(command: ReceivedCommand, outcome: Outcome): Promise<void> {
-    this.#logResult(command, outcome);
-    const result = JSON.stringify({ command: command.name, ...outcome });
-    await this.#enter("result", Buffer.from(result));
+  #sayAvailability(): void {
+    const { availability } = this.#presence;
+    this.#availabilitySaid = this.#say(`${this.#base}availability`, availability);
   }
 
-  #logResult({ name }: ReceivedCommand, outcome: Outcome): void {
-    if (outcome.state === "done") this.#log.debug({ command: name }, "command done");
-    else this.#log.warn({ command: name, why: outcome.reason }, "command failed");
+  /** Retained; resolves when the broker has it, or will never take it. */
+  #say(topic: string, text: string): Promise<void> {
+    return new Promise((settled) => {
+      this.#outgoing.say({ topic, payload: Buffer.from(text), retain: true, settled });
+    });
+  }
+
+  #tellDocument(): void {
+    if (this.#isLeaving) return;
+    this.#document.change(() => this.#documentText());
+    this.#discovery?.change(() => discoveryOf(this.#documentNow()) ?? "");
+  }
+
+  #documentText(): string {
+    return JSON.stringify(this.#documentNow());
+  }
+
+  #documentNow(): DeviceDocument {
+    const { model, firmware, channels } = this.#description;
+    const { state, why, since } = this.#presence;
+    return {
+      ...this.#options.origin,
+      ...(model !== undefined && { model }),
+      ...(firmware !== undefined && { firmware }),
+      state,
+      ...(why !== undefined && { why }),
+      since,
+      channels,
+    };
+  }
+
+  #onRefused({ topic, reasonCode, said }: Refusal): void {
+    const nowMs = performance.now();
+    if (nowMs - this.#refusalLoggedAtMs < LIMITS.refusalLogMsLeast) return;
+    this.#refusalLoggedAtMs = nowMs;
+    const { door, clientId } = this.#options.identity;
+    const mend = mendOf("publish", topic, door.username, clientId);
+    const fields = {
+      topic,
+      why: reasonWords(reasonCode, said),
+      ...(reasonCode === REASON.notAuthorized && { mend }),
+      refused: this.#outgoing.refusedForGood,
+    };
+    this.#log.warn(fields, "refused by the broker, so dropped");
   }
 }
 
-async function within(ms: number, promise: Promise<void>): Promise<void> {
+/** What a document says of where more is retained. */
+interface Retaining {
+  readonly name: string;
+  readonly bridge: string;
+  readonly channels: readonly { readonly name: string; readonly retain?: true | undefined }[];
+}
+
+/** All that the broker retains of a device. */
+export function retainedTopicsOf(
+  { name, bridge, channels }: Retaining,
+  discoveryPrefix: string | undefined,
+): string[] {
+  const retained = channels.filter(({ retain }) => retain);
+  return [
+    ...(discoveryPrefix === undefined ? [] : [discoveryTopic(discoveryPrefix, bridge, name)]),
+    ...retained.map((channel) => `serial/${name}/${channel.name}`),
+    `serial/${name}/availability`,
+    documentTopic(name),
+  ];
+}
+
+async function within(ms: number, promise: Promise<unknown>): Promise<void> {
   const done = new AbortController();
   await Promise.race([promise, wait(ms, done.signal)]);
   done.abort();

@@ -9,29 +9,56 @@ import { type LinkSettings, whereOf } from "#runtime/settings-links";
 import type { Settings } from "#runtime/settings-schema";
 import type { BrokerDoor } from "../driver.ts";
 import { brokerDoor } from "./broker-door.ts";
+import { CommandJournal } from "./command-journal.ts";
 import { MqttDevice } from "./device.ts";
+import { identityOf } from "./identity.ts";
 import { LinkHost } from "./link-host.ts";
 import { MemoryFile } from "./memory.ts";
+import { OwnClient } from "./own-client.ts";
 
 const NAME_CHARACTERS_MAX = 63;
+/** No link can have this name: names begin with a letter or a digit. */
+const JOURNAL_FILE = "_commands.json";
 
 export class Devices {
+  readonly #settings: Pick<Settings, "bridge" | "data" | "name">;
   readonly #door: BrokerDoor;
-  readonly #unacknowledgedMax: number;
   readonly #folder: string;
   readonly #log: Log;
+  readonly #journal: CommandJournal;
+  readonly #own: OwnClient;
   readonly #hosts = new Map<string, LinkHost>();
+  /** Which device has it. */
+  readonly #clientIds = new Map<string, string>();
 
   /** Reads the secrets' files; @throws SluiceError CERTIFICATE_UNREADABLE. */
-  constructor({ bridge, data }: Pick<Settings, "bridge" | "data">, log: Log) {
+  constructor(settings: Pick<Settings, "bridge" | "data" | "name">, log: Log) {
+    const { bridge, data, name } = settings;
+    this.#settings = settings;
     this.#door = brokerDoor(bridge);
-    this.#unacknowledgedMax = bridge.unacknowledged_max;
     this.#folder = join(data, "firmware-bridge");
     this.#log = log;
+    this.#journal = new CommandJournal(new MemoryFile(join(this.#folder, JOURNAL_FILE), log));
+    this.#own = new OwnClient({
+      clientId: bridge.client_id,
+      door: this.#door,
+      bridge: name,
+      discoveryPrefix: bridge.discovery_prefix,
+      isKnown: (device) => [...this.#hosts.values()].some((host) => host.has(device)),
+      log,
+    });
   }
 
-  /** Where the driver of this link gets its devices; @throws SluiceError SETTINGS_INVALID. */
-  host(link: Pick<LinkSettings, "path" | "match" | "address" | "name" | "device">): LinkHost {
+  /** By link, in the order of the settings. */
+  get hosts(): Iterable<LinkHost> {
+    return this.#hosts.values();
+  }
+
+  /**
+   * Where the driver of this link gets its devices.
+   * @throws SluiceError SETTINGS_INVALID, or CERTIFICATE_UNREADABLE for a password's file.
+   */
+  host(link: LinkSettings): LinkHost {
     const where = whereOf(link);
     const name = link.name ?? link.device ?? nameOfPath(where);
     const other = this.#hosts.get(name)?.path;
@@ -40,30 +67,61 @@ export class Devices {
       throw new SluiceError("SETTINGS_INVALID", message);
     }
     const log = this.#log.child({ link: name });
+    const deviceName = link.device ?? name;
+    const identity = identityOf(link, deviceName, this.#door);
     const host = new LinkHost({
       name,
-      deviceName: link.device ?? name,
+      deviceName,
       path: where,
       log,
       door: this.#door,
       memory: new MemoryFile(join(this.#folder, `${name}.json`), log),
-      connect: (device) => this.#connect(device),
+      debugFramesPerSecondMax: link.debug_frames_per_second_max,
+      shout: (topic, payload) => this.#own.shout(topic, payload),
+      connect: (device) => this.#connect(device, link, name, identity(device)),
     });
     this.#hosts.set(name, host);
     return host;
   }
 
   async stop(): Promise<void> {
-    await Promise.all([...this.#hosts.values()].map((host) => host.stop()));
+    const stopping = [...this.#hosts.values()].map((host) => host.stop());
+    await Promise.all([...stopping, this.#own.stop()]);
   }
 
-  #connect(name: string): MqttDevice {
+  #connect(
+    name: string,
+    link: LinkSettings,
+    linkName: string,
+    identity: ReturnType<ReturnType<typeof identityOf>>,
+  ): MqttDevice {
+    const { bridge } = this.#settings;
+    this.#warnOfTwins(name, linkName, identity.clientId);
     return new MqttDevice({
-      name,
-      door: this.#door,
-      unacknowledgedMax: this.#unacknowledgedMax,
+      origin: { name, bridge: this.#settings.name, link: linkName, driver: link.driver },
+      identity,
+      channels: link.channels,
+      unacknowledgedMax: bridge.unacknowledged_max,
+      tellsTime: bridge.received_property,
+      discoveryPrefix: bridge.discovery_prefix,
+      journal: this.#journal,
       log: this.#log,
     });
+  }
+
+  /** Of two clients with one id each ends the other's connection, without end (MQTT 5.0 §3.1.4). */
+  #warnOfTwins(device: string, link: string, clientId: string): void {
+    const place = `device ${device} of link ${link}`;
+    const other = this.#clientIds.get(clientId);
+    this.#clientIds.set(clientId, place);
+    const isTwin =
+      (other !== undefined && other !== place) || clientId === this.#settings.bridge.client_id;
+    if (!isTwin) return;
+    const mend = "give each a client_id, or a name, of its own";
+    this.#log.error(
+      { clientId, one: other ?? "the bridge itself", other: place, mend },
+      "client id twice",
+    );
   }
 }
 

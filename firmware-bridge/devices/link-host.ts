@@ -3,7 +3,8 @@
 
 import type { Log } from "#runtime/log";
 import type { About, BrokerDoor, Device, Host, Memory } from "../driver.ts";
-import type { MqttDevice } from "./device.ts";
+import { DebugTopic } from "./debug-topic.ts";
+import type { DeviceCounts, MqttDevice } from "./device.ts";
 
 /** Faults are told in the log at most so often. */
 const FAULT_LOG_MS_LEAST = 60_000;
@@ -15,8 +16,24 @@ export interface LinkHostOptions {
   readonly log: Log;
   readonly door: BrokerDoor;
   readonly memory: Memory;
+  readonly debugFramesPerSecondMax: number;
+  readonly shout: (topic: string, payload: Buffer) => boolean;
   readonly connect: (name: string) => MqttDevice;
   readonly nowMs?: () => number;
+}
+
+/** A device as a status tells of it. */
+export interface DeviceStatus extends DeviceCounts {
+  readonly name: string;
+  readonly isOnline: boolean;
+}
+
+export interface LinkCounts {
+  /** That were understood. */
+  readonly frames: number;
+  /** Frames that were not. */
+  readonly faults: number;
+  readonly devices: readonly DeviceStatus[];
 }
 
 export class LinkHost implements Host {
@@ -28,13 +45,17 @@ export class LinkHost implements Host {
   readonly memory: Memory;
   readonly #connect: (name: string) => MqttDevice;
   readonly #nowMs: () => number;
+  readonly #debug: DebugTopic;
   readonly #devices = new Map<string, MqttDevice>();
+  /** Removed, and not done with that yet. */
+  readonly #leaving = new Map<string, MqttDevice>();
   #frames = 0;
   #faults = 0;
   #faultLoggedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: LinkHostOptions) {
-    this.name = options.name;
+    const { name, debugFramesPerSecondMax, shout } = options;
+    this.name = name;
     this.deviceName = options.deviceName;
     this.path = options.path;
     this.log = options.log;
@@ -42,6 +63,11 @@ export class LinkHost implements Host {
     this.memory = options.memory;
     this.#connect = options.connect;
     this.#nowMs = options.nowMs ?? (() => performance.now());
+    this.#debug = new DebugTopic({
+      link: name,
+      framesPerSecondMax: debugFramesPerSecondMax,
+      shout,
+    });
   }
 
   get frames(): number {
@@ -52,11 +78,33 @@ export class LinkHost implements Host {
     return this.#faults;
   }
 
+  get counts(): LinkCounts {
+    const devices = [...this.#devices.values()].map((device) => ({
+      name: device.name,
+      isOnline: device.isOnline,
+      ...device.counts,
+    }));
+    return { frames: this.#frames, faults: this.#faults, devices };
+  }
+
+  has(name: string): boolean {
+    return this.#devices.has(name);
+  }
+
   device(name: string, about?: About): Device {
-    const device = this.#devices.get(name) ?? this.#connect(name);
-    this.#devices.set(name, device);
+    const device = this.#devices.get(name) ?? this.#newDevice(name);
     if (about) device.describe(about);
     return device;
+  }
+
+  remove(name: string): void {
+    const device = this.#devices.get(name);
+    if (!device) return;
+    this.#devices.delete(name);
+    this.#leaving.set(name, device);
+    void device.remove().then(() => {
+      if (this.#leaving.get(name) === device) this.#leaving.delete(name);
+    });
   }
 
   countFrames(count: number): void {
@@ -66,6 +114,7 @@ export class LinkHost implements Host {
   fault(reason: string, frame?: Uint8Array): void {
     this.#faults += 1;
     const nowMs = this.#nowMs();
+    this.#debug.show(reason, frame, nowMs);
     if (nowMs - this.#faultLoggedAtMs < FAULT_LOG_MS_LEAST) return;
     this.#faultLoggedAtMs = nowMs;
     const bytes = frame && Buffer.from(frame.subarray(0, 64)).toString("hex");
@@ -78,6 +127,16 @@ export class LinkHost implements Host {
   }
 
   async stop(): Promise<void> {
-    await Promise.all([...this.#devices.values()].map((device) => device.stop()));
+    const all = [...this.#devices.values(), ...this.#leaving.values()];
+    await Promise.all(all.map((device) => device.stop()));
+  }
+
+  #newDevice(name: string): MqttDevice {
+    // It comes back under the same client id: the old client must not fight for it.
+    void this.#leaving.get(name)?.stop();
+    this.#leaving.delete(name);
+    const device = this.#connect(name);
+    this.#devices.set(name, device);
+    return device;
   }
 }

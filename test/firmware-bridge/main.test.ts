@@ -97,8 +97,11 @@ test("carries a line from the port to the broker, and a command back", async (t)
   assert.deepEqual(lines(), ["temperature 21.5"]);
   await broker.publish("serial/box/set", "led on");
   await pty.hears("led on\n");
-  await waitFor("the result", () => broker.texts("serial/box/result").length > 0);
-  assert.deepEqual(broker.texts("serial/box/result"), ['{"command":"set","state":"done"}']);
+  await waitFor("the result", () => broker.texts("serial/box/result").length > 1);
+  assert.deepEqual(broker.texts("serial/box/result"), [
+    '{"command":"set","state":"accepted"}',
+    '{"command":"set","state":"done"}',
+  ]);
 });
 
 test("tells an unplugged port within a second, and goes on when it is back", async (t) => {

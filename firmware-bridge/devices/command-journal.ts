@@ -1,0 +1,92 @@
+// command-journal: which command each device had last, on disk before it is carried out.
+// Path: commands → [command-journal] → memory. Touches: one file of the data folder.
+
+import * as v from "valibot";
+import type { Memory, Outcome } from "../driver.ts";
+
+const DEVICES_MAX = 10_000;
+
+const Entry = v.object({
+  key: v.string(),
+  outcome: v.optional(
+    v.variant("state", [
+      v.object({ state: v.literal("done") }),
+      v.object({ state: v.literal("failed"), reason: v.string() }),
+    ]),
+  ),
+});
+
+/** One device's last command; without an outcome it was under way. */
+export interface JournalEntry {
+  readonly key: string;
+  readonly outcome?: Outcome | undefined;
+}
+
+/** One file for all devices: what they begin in one moment is written in one go. */
+export class CommandJournal {
+  readonly #memory: Memory;
+  readonly #read: Promise<void>;
+  readonly #entries = new Map<string, JournalEntry>();
+  #writing: Promise<void> = Promise.resolve();
+  #next: Promise<void> | undefined;
+
+  constructor(memory: Memory) {
+    this.#memory = memory;
+    this.#read = this.#load();
+  }
+
+  async find(device: string): Promise<JournalEntry | undefined> {
+    await this.#read;
+    return this.#entries.get(device);
+  }
+
+  /** Resolves when it is on disk that the command is under way; @throws SluiceError MEMORY_FAILED. */
+  async begin(device: string, key: string): Promise<void> {
+    await this.#read;
+    this.#set(device, { key });
+    await this.#write();
+  }
+
+  /** Written with what comes next, and soon: until then it counts as under way. */
+  finish(device: string, key: string, outcome: Outcome): void {
+    if (this.#entries.get(device)?.key !== key) return;
+    this.#set(device, { key, outcome });
+    this.#write().catch(() => {
+      // The next command of any device fails by the same disk, and says so.
+    });
+  }
+
+  /** The broker has no session of it any more: its packet identifiers begin anew. */
+  async forget(device: string): Promise<void> {
+    await this.#read;
+    this.#entries.delete(device);
+  }
+
+  #set(device: string, entry: JournalEntry): void {
+    this.#entries.delete(device);
+    this.#entries.set(device, entry);
+    const [oldest] = this.#entries.keys();
+    if (oldest !== undefined && this.#entries.size > DEVICES_MAX) this.#entries.delete(oldest);
+  }
+
+  /** While one write is under way, all that comes waits for the same next one. */
+  #write(): Promise<void> {
+    this.#next ??= this.#writing
+      .catch(() => {})
+      .then(() => {
+        this.#next = undefined;
+        this.#writing = this.#memory.write(Object.fromEntries(this.#entries));
+        return this.#writing;
+      });
+    return this.#next;
+  }
+
+  async #load(): Promise<void> {
+    const stored = await this.#memory.read();
+    if (typeof stored !== "object" || stored === null) return;
+    for (const [device, value] of Object.entries(stored).slice(-DEVICES_MAX)) {
+      const entry = v.safeParse(Entry, value);
+      if (entry.success) this.#entries.set(device, entry.output);
+    }
+  }
+}
