@@ -1,8 +1,8 @@
 // client: one connection to the broker as an MQTT 5.0 client: bytes, CONNECT, keep alive, its end.
 // Path: connection → [client] → broker. Touches: the stream that it is given, the clock.
 //
-// Packets of one turn of the event loop are joined into one write: that is most of what a message
-// costs. Which messages are sent, and sent again, is outgoing.ts' affair.
+// Packets are joined into one write, of a turn of the event loop or, when there was a write just
+// before, of a few milliseconds: writes are most of what a message costs. Which messages are sent, and sent again, is outgoing.ts' affair.
 
 import type { Duplex } from "node:stream";
 import {
@@ -20,6 +20,8 @@ const MQTT_5 = { protocolVersion: 5 } as const;
 /** The looks at a connection in one time of keep alive; silent for this many more, it is dead. */
 const LOOKS = 2;
 const SILENT_LOOKS_MAX = 3;
+/** Between two writes; what comes after a longer pause is written at once. */
+const WRITE_MS_LEAST = 8;
 const RECEIVE_MAXIMUM_DEFAULT = 65_535;
 
 /** What the broker takes, by its CONNACK (MQTT 5.0 §3.2.2.3). */
@@ -50,6 +52,7 @@ export class Client {
   #unwritten: Buffer[] = [];
   #timer: NodeJS.Timeout;
   #hasSent = false;
+  #writtenAtMs = 0;
   #silentLooks = 0;
 
   constructor(options: ClientOptions) {
@@ -81,7 +84,10 @@ export class Client {
   }
 
   write(bytes: Buffer): void {
-    if (this.#unwritten.push(bytes) === 1) setImmediate(() => this.#flush());
+    if (this.#unwritten.push(bytes) > 1) return;
+    const sinceMs = performance.now() - this.#writtenAtMs;
+    if (sinceMs >= WRITE_MS_LEAST) setImmediate(this.#flushLater);
+    else setTimeout(this.#flushLater, WRITE_MS_LEAST);
   }
 
   /** DISCONNECT: the broker forgets the will; `expires`: and the session. */
@@ -99,12 +105,15 @@ export class Client {
     this.#end();
   }
 
+  readonly #flushLater = (): void => this.#flush();
+
   #flush(): void {
     const [first] = this.#unwritten;
     if (!first || this.#mode === "ended") return;
     const bytes = this.#unwritten.length === 1 ? first : Buffer.concat(this.#unwritten);
     this.#unwritten = [];
     this.#hasSent = true;
+    this.#writtenAtMs = performance.now();
     this.#stream.write(bytes);
   }
 

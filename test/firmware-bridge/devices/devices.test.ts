@@ -6,66 +6,16 @@ import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
-import { type TestContext, test } from "node:test";
+import { test } from "node:test";
 import { SluiceError } from "#contract/errors";
-import type { BridgeSettings, LinkSettings } from "#runtime/settings-links";
 import { Devices, nameOfPath } from "../../../firmware-bridge/devices/devices.ts";
-import type { LinkHost } from "../../../firmware-bridge/devices/link-host.ts";
-import type { CarryOut, Device } from "../../../firmware-bridge/driver.ts";
 import { makeCertificates } from "../../support/certificates.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { TestBroker } from "../../support/test-broker.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { type CapturedLog, capturedLog } from "../captured-log.ts";
 import { bridgeSettings, linkSettings } from "../link-settings.ts";
-
-const AVAILABILITY = "serial/box/availability";
-const done: CarryOut = async () => ({ state: "done" });
-
-interface Setup {
-  readonly devices: Devices;
-  readonly host: LinkHost;
-  readonly device: Device;
-  readonly captured: CapturedLog;
-}
-
-interface Some {
-  readonly link?: Partial<LinkSettings>;
-  readonly data?: string;
-}
-
-function setUp(t: TestContext, settings: Partial<BridgeSettings>, some: Some = {}): Setup {
-  const captured = capturedLog();
-  const devices = new Devices(
-    { bridge: bridgeSettings(settings), data: some.data ?? temporaryFolder(t), name: "gw-001" },
-    captured.log,
-  );
-  t.after(() => devices.stop());
-  const host = devices.host(linkSettings({ device: "box", ...some.link, path: "/dev/box" }));
-  return { devices, host, device: host.device("box"), captured };
-}
-
-async function connected(t: TestContext, some: Partial<BridgeSettings> = {}) {
-  const broker = await TestBroker.start(t);
-  const setup = setUp(t, { broker: broker.url, ...some });
-  await waitFor("the device at the broker", () => broker.texts(AVAILABILITY).length > 0);
-  return { broker, ...setup };
-}
-
-/** Publishes `from` to `to`, one after the other; tells how many had room so far. */
-function publishing(device: Device, from: number, to: number): () => number {
-  let taken = 0;
-  void (async () => {
-    for (let n = from; n <= to; n += 1) {
-      await device.publish({ channel: "line", payload: Buffer.from(String(n)) });
-      taken += 1;
-    }
-  })();
-  return () => taken;
-}
-
-const upTo = (last: number) => Array.from({ length: last }, (_, index) => String(index + 1));
-const firsts = (texts: readonly string[]) => [...new Set(texts)];
+import { AVAILABILITY, connected, done, firsts, publishing, setUp, upTo } from "./setup.ts";
 
 test("says what it is: client id, will, availability retained, telemetry not", async (t) => {
   const { broker, device, host } = await connected(t);
