@@ -3,8 +3,7 @@
 
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { once } from "node:events";
-import { existsSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { connectAsync } from "mqtt";
@@ -12,53 +11,13 @@ import { Pty } from "../support/pty.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { TestBroker } from "../support/test-broker.ts";
 import { waitFor } from "../support/wait-for.ts";
+import { Bridge, MAIN, START_MS_MAX } from "./bridge-process.ts";
 
-const MAIN = join(import.meta.dirname, "../../firmware-bridge/main.ts");
 const AVAILABILITY = "serial/box/availability";
-/** A process has to start first, on a machine that may be busy. */
-const START_MS_MAX = 20_000;
-
-class Bridge {
-  readonly config: string;
-  readonly port: string;
-  readonly #env: NodeJS.ProcessEnv;
-  #child: ReturnType<typeof spawn> | undefined;
-  output = "";
-
-  constructor(t: TestContext, settings: string, env: NodeJS.ProcessEnv = {}) {
-    const folder = temporaryFolder(t);
-    this.config = join(folder, "sluice.toml");
-    this.port = join(folder, "port");
-    this.#env = { ...process.env, ...env };
-    writeFileSync(this.config, settings.replaceAll("PORT", this.port));
-    t.after(() => this.end("SIGKILL"));
-  }
-
-  start(): void {
-    const child = spawn(process.execPath, [MAIN, "--config", this.config], {
-      stdio: ["ignore", "pipe", "pipe"],
-      env: this.#env,
-    });
-    for (const stream of [child.stdout, child.stderr]) {
-      stream?.on("data", (chunk) => {
-        this.output += chunk;
-      });
-    }
-    this.#child = child;
-  }
-
-  /** Resolves with the exit code. */
-  async end(signal: NodeJS.Signals): Promise<number | null> {
-    const child = this.#child;
-    if (!child || child.exitCode !== null || child.signalCode !== null) return null;
-    child.kill(signal);
-    await once(child, "close");
-    return child.exitCode;
-  }
-}
 
 function settingsFor(broker: TestBroker, bridge = ""): string {
   return `role = "gateway"
+    data = "DATA"
     bridge = { broker = "${broker.url}" ${bridge} }
     [[links]]
     path = "PORT"

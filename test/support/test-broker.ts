@@ -163,10 +163,15 @@ export class TestBroker {
     this.#isFull = isFull;
   }
 
-  async publish(topic: string, payload: string | Uint8Array, some: Partial<Message> = {}) {
+  /** `command`: the id of a command of the cloud that it comes by. */
+  async publish(
+    topic: string,
+    payload: string | Uint8Array,
+    { command, ...some }: Partial<Message> & { readonly command?: string } = {},
+  ) {
     const bytes = Buffer.from(payload as string);
     const message = { topic, payload: bytes, qos: 1, retain: false, publisher: "" } as const;
-    await this.#mqtt?.publish({ ...message, takenAtMs: Date.now(), ...some });
+    await this.#mqtt?.publish({ ...message, takenAtMs: Date.now(), ...some }, command);
   }
 
   async #usersFile(): Promise<string> {

@@ -1,0 +1,228 @@
+// commands.test: what a device promises to those who send it commands.
+// Path: test. Touches: loopback ports, pseudo-terminals, child processes, temporary folders.
+
+import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { joinProperties } from "#contract/properties";
+import type { CarryOut, Outcome } from "../../../firmware-bridge/driver.ts";
+import { Pty } from "../../support/pty.ts";
+import { temporaryFolder } from "../../support/temporary-folder.ts";
+import { TestBroker } from "../../support/test-broker.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { Bridge, START_MS_MAX } from "../bridge-process.ts";
+import { AVAILABILITY, connected, done, setUp } from "./setup.ts";
+
+const RESULT = "serial/box/result";
+const UNKNOWN = "was under way when the bridge ended; whether the device got it is not known";
+
+/** Keeps what it is to do under way until `finish`. */
+function slow() {
+  const finished = Promise.withResolvers<Outcome>();
+  const begun: string[] = [];
+  const carryOut: CarryOut = ({ payload }) => {
+    begun.push(Buffer.from(payload).toString());
+    return begun.length === 1 ? finished.promise : Promise.resolve({ state: "done" });
+  };
+  return { begun, carryOut, finish: () => finished.resolve({ state: "done" }) };
+}
+
+const states = (broker: TestBroker) =>
+  broker.texts(RESULT).map((text) => (JSON.parse(text) as { state: string }).state);
+
+function acknowledgements(broker: TestBroker, cmd: string): number {
+  return broker.acknowledged.filter((it) => it.client === "serial-box" && it.packet.cmd === cmd)
+    .length;
+}
+
+/** Properties that a publisher may send with a command, in wire bytes. */
+function asking(responseTopic: string, correlation: string): Uint8Array {
+  const wire = (property: number, text: string) => {
+    const bytes = Buffer.from(text);
+    return Buffer.concat([Buffer.of(property, bytes.length >> 8, bytes.length & 0xff), bytes]);
+  };
+  return joinProperties([wire(0x08, responseTopic), wire(0x09, correlation)]);
+}
+
+for (const qos of [1, 2] as const) {
+  test(`carries a command of QoS ${qos} out once, though the connection breaks meanwhile`, async (t) => {
+    const { broker, device } = await connected(t);
+    const { begun, carryOut, finish } = slow();
+    device.online(carryOut);
+    await broker.publish("serial/box/set", "first", { qos });
+    await broker.publish("serial/box/set", "second", { qos });
+    await waitFor("the first", () => begun.length === 1);
+    const before = broker.texts(AVAILABILITY).length;
+    broker.cut();
+    await waitFor("the device again", () => broker.texts(AVAILABILITY).length > before + 1);
+    finish();
+    await waitFor("both results", () => states(broker).length === 4);
+    assert.deepEqual(begun, ["first", "second"]);
+    assert.deepEqual(states(broker), ["accepted", "done", "accepted", "done"]);
+  });
+}
+
+test("carries a command out once, though the broker dies meanwhile and comes back", async (t) => {
+  const { broker, device } = await connected(t);
+  const { begun, carryOut, finish } = slow();
+  device.online(carryOut);
+  await broker.publish("serial/box/set", "first");
+  await broker.publish("serial/box/set", "second");
+  await waitFor("the first", () => begun.length === 1);
+  await broker.stop();
+  finish();
+  await broker.start();
+  await waitFor("both results", () => states(broker).filter((it) => it === "done").length === 2);
+  assert.deepEqual(begun, ["first", "second"]);
+});
+
+test("acknowledges a command only when its result is at the broker", async (t) => {
+  const { broker, device } = await connected(t);
+  const { begun, carryOut, finish } = slow();
+  device.online(carryOut);
+  await broker.publish("serial/box/set", "x");
+  await waitFor("its beginning", () => begun.length === 1 && states(broker).length === 1);
+  broker.hold();
+  finish();
+  await waitFor("the result", () => states(broker).length === 2);
+  assert.equal(acknowledgements(broker, "puback"), 0);
+  broker.release();
+  await waitFor("the acknowledgement", () => acknowledgements(broker, "puback") === 1);
+});
+
+test("carries out what comes again but was never begun", async (t) => {
+  const { broker, device } = await connected(t);
+  await broker.publish("serial/box/set", "early");
+  const before = broker.texts(AVAILABILITY).length;
+  broker.cut();
+  await waitFor("the device again", () => broker.texts(AVAILABILITY).length > before + 1);
+  const { begun, carryOut, finish } = slow();
+  finish();
+  device.online(carryOut);
+  await waitFor("the result", () => states(broker).includes("done"));
+  assert.deepEqual(begun, ["early"]);
+});
+
+test("carries no command out twice through kill -9, and says that its fate is not known", async (t) => {
+  const broker = await TestBroker.start(t);
+  const settings = `role = "gateway"
+    data = "DATA"
+    bridge = { broker = "${broker.url}" }
+    [[links]]
+    path = "PORT"
+    device = "box"`;
+  const bridge = new Bridge(t, settings);
+  const pty = await Pty.open(t);
+  await pty.linkAs(bridge.port);
+  bridge.start();
+  const online = () => broker.texts(AVAILABILITY).at(-1) === "online";
+  await waitFor("online", online, START_MS_MAX);
+  pty.stall();
+  await broker.publish("serial/box/set", "first");
+  await broker.publish("serial/box/set", "second");
+  await waitFor("the first", () => states(broker).includes("accepted"));
+  await bridge.end("SIGKILL");
+  await waitFor("the will", () => !online());
+  pty.resume();
+  bridge.start();
+  await waitFor("the second", () => states(broker).includes("done"), START_MS_MAX);
+  assert.deepEqual(
+    broker.texts(RESULT).map((text) => JSON.parse(text)),
+    [
+      { command: "set", state: "accepted" },
+      { command: "set", state: "failed", reason: UNKNOWN },
+      { command: "set", state: "accepted" },
+      { command: "set", state: "done" },
+    ],
+  );
+  await waitFor("the device to hear it", () => pty.received.includes("second\n"));
+  assert.ok(pty.received.toString().split("first\n").length <= 2, pty.received.toString());
+});
+
+test("answers on the response topic too, with the correlation data and the id of the cloud", async (t) => {
+  const { broker, device } = await connected(t);
+  device.online(done);
+  await broker.publish("serial/box/set/led", "1", { properties: asking("answers/me", "c-1") });
+  await broker.publish("serial/box/set/led", "0", {
+    properties: asking("answers/me", "\u0001\u0002"),
+    command: "1700-0",
+  });
+  await waitFor("the answers", () => broker.texts("answers/me").length === 4);
+  const answers = broker.received.filter(({ topic }) => topic === "answers/me");
+  assert.deepEqual(
+    answers.map(({ text, properties }) => [JSON.parse(text), String(properties?.correlationData)]),
+    [
+      [{ command: "set/led", state: "accepted", id: "c-1" }, "c-1"],
+      [{ command: "set/led", state: "done", id: "c-1" }, "c-1"],
+      [{ command: "set/led", state: "accepted", id: "1700-0" }, "\u0001\u0002"],
+      [{ command: "set/led", state: "done", id: "1700-0" }, "\u0001\u0002"],
+    ],
+  );
+  assert.deepEqual(
+    broker.texts(RESULT).map((text) => (JSON.parse(text) as { id: string }).id),
+    ["c-1", "c-1", "1700-0", "1700-0"],
+  );
+});
+
+test("makes no command of a result, and says so", async (t) => {
+  const { broker, device, captured } = await connected(t);
+  device.online(done);
+  await broker.publish("serial/box/set", "x", { properties: asking("serial/box/set", "c") });
+  await waitFor("the result", () => states(broker).includes("done"));
+  assert.equal(captured.count("warn", "response topic not answered"), 1);
+  assert.equal(broker.texts("serial/box/set").length, 1);
+});
+
+test("goes on when the response topic is refused, and names the right that is missing", async (t) => {
+  const rights = [{ publish: ["serial/#", "sluice/device/+"], subscribe: ["#"] }];
+  const { broker, device, captured } = await connected(t, {}, { options: { rights } });
+  device.online(done);
+  await broker.publish("serial/box/set", "x", { properties: asking("elsewhere", "c") });
+  await waitFor("the acknowledgement", () => acknowledgements(broker, "puback") === 1);
+  const line = captured.lines.find(({ msg }) => msg === "refused by the broker, so dropped");
+  assert.match(String(line?.mend), /give client "serial-box" the right to publish elsewhere/);
+});
+
+test("refuses commands of QoS 0 beyond those that it can hold, and stays bounded", async (t) => {
+  const { broker, device, host, captured } = await connected(t);
+  const { begun, carryOut, finish } = slow();
+  device.online(carryOut);
+  for (let n = 0; n < 100; n += 1) await broker.publish("serial/box/set", "x", { qos: 0 });
+  await waitFor("the refusals", () => host.counts.devices[0]?.commands.failed === 83);
+  assert.equal(captured.count("warn", "command dropped"), 1);
+  finish();
+  await waitFor("the others", () => states(broker).filter((it) => it === "done").length === 17);
+  assert.equal(begun.length, 17);
+});
+
+test("does not carry a command out of which it cannot note down that it began", async (t) => {
+  const data = temporaryFolder(t);
+  writeFileSync(join(data, "firmware-bridge"), "not a folder");
+  const { broker, device } = await connected(t, {}, { data });
+  device.online(() => assert.fail("carried out"));
+  await broker.publish("serial/box/set", "x");
+  await waitFor("the result", () => states(broker).length === 1);
+  assert.match(broker.texts(RESULT)[0] ?? "", /_commands\.json cannot be written/);
+});
+
+test("knows no command of a session that the broker has forgotten", async (t) => {
+  const data = temporaryFolder(t);
+  const one = await connected(t, {}, { data });
+  one.device.online(done);
+  await one.broker.publish("serial/box/set", "same");
+  await waitFor("its end", () => acknowledgements(one.broker, "puback") === 1);
+  await one.devices.stop();
+  const file = join(data, "firmware-bridge/_commands.json");
+  assert.match(readFileSync(file, "utf8"), /"state":"done"/);
+  // Another broker counts anew, and loses its connection before the command is begun.
+  const broker = await TestBroker.start(t);
+  const { device } = setUp(t, { broker: broker.url }, { data });
+  await waitFor("the device", () => broker.texts(AVAILABILITY).length > 0);
+  await broker.publish("serial/box/set", "same");
+  broker.cut();
+  await waitFor("the device again", () => broker.texts(AVAILABILITY).length > 2);
+  const { begun, carryOut } = slow();
+  device.online(carryOut);
+  await waitFor("the command", () => begun.length === 1);
+});
