@@ -2,7 +2,7 @@
 // Path: each driver → [kind] → drivers. Touches: nothing.
 
 import type { GenericSchema } from "valibot";
-import type { Codec, Driver, Host } from "../driver.ts";
+import type { About, Codec, Driver, Host } from "../driver.ts";
 import { StreamDriver } from "./stream-driver.ts";
 
 export interface DriverKind<Settings = unknown> {
@@ -12,13 +12,17 @@ export interface DriverKind<Settings = unknown> {
   create(settings: Settings, host: Host): Driver;
 }
 
-/** A driver that is a codec: the link is one device, and each time that it is up takes a new codec. */
+/**
+ * A driver that is a codec: the link is one device, and each time that it is up takes a new codec.
+ * `about` says what is known of the device before it says anything.
+ */
 export function codecDriver<Settings>(
   settings: GenericSchema<unknown, Settings>,
   createCodec: (settings: Settings) => Codec,
+  about?: (settings: Settings) => About,
 ): DriverKind<Settings> {
   return {
     settings,
-    create: (values, host) => new StreamDriver(() => createCodec(values), host),
+    create: (values, host) => new StreamDriver(() => createCodec(values), host, about?.(values)),
   };
 }

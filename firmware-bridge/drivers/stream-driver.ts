@@ -1,17 +1,27 @@
 // stream-driver: runs a codec on a link that is one device.
 // Path: link → codec → [stream-driver] → device; and commands the other way. Touches: nothing.
 
-import type { Codec, Command, Decoded, Device, Driver, Host, Link, Outcome } from "../driver.ts";
+import type {
+  About,
+  Codec,
+  Command,
+  Decoded,
+  Device,
+  Driver,
+  Host,
+  Link,
+  Outcome,
+} from "../driver.ts";
 
 export class StreamDriver implements Driver {
   readonly #createCodec: () => Codec;
   readonly #host: Host;
   readonly #device: Device;
 
-  constructor(createCodec: () => Codec, host: Host) {
+  constructor(createCodec: () => Codec, host: Host, about?: About) {
     this.#createCodec = createCodec;
     this.#host = host;
-    this.#device = host.device(host.deviceName);
+    this.#device = host.device(host.deviceName, about);
   }
 
   async run(link: Link): Promise<void> {
