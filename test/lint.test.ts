@@ -62,6 +62,7 @@ const ALLOWED: Readonly<Record<string, string>> = {
   "firmware-bridge/links/links.ts": importOf("../driver.ts"),
   "firmware-bridge/drivers/nmea/nmea.ts": importOf("../../driver.ts"),
   "firmware-bridge/drivers/nmea/parts.ts": importOf("../framing/slip.ts"),
+  "firmware-bridge/drivers/nmea/content.ts": importOf("../formats/content.ts"),
   "firmware-bridge/drivers/nmea/kind.ts": importOf("../kind.ts"),
 };
 

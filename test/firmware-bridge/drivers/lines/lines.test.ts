@@ -4,12 +4,20 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { reasonOf } from "#contract/errors";
+import { parseSettings } from "#runtime/settings";
 import type { Decoded } from "../../../../firmware-bridge/driver.ts";
-import { LinesCodec, type LinesSettings } from "../../../../firmware-bridge/drivers/lines/lines.ts";
+import { driverTables } from "../../../../firmware-bridge/drivers/drivers.ts";
+import {
+  LinesCodec,
+  type LinesSettings,
+  lines,
+} from "../../../../firmware-bridge/drivers/lines/lines.ts";
+import { fakeHost } from "../../fake-host.ts";
 import { linesSettings } from "../../link-settings.ts";
 
 const RUNS = { seed: 20_260_104, numRuns: 500 } as const;
-const FORMATS = ["text", "json", "key-value", "csv"] as const;
+const FORMATS = ["text", "json", "key-value", "csv", "regex"] as const;
 const LINE_ENDS = { lf: "\n", crlf: "\r\n", cr: "\r" } as const;
 
 function decode(settings: Partial<LinesSettings>, ...chunks: (string | Uint8Array)[]): Decoded[] {
@@ -50,6 +58,9 @@ const settingsOf = fc.record({
   line_end: fc.constantFrom("lf", "crlf", "cr"),
   line_bytes_max: fc.integer({ min: 1, max: 40 }),
   columns: fc.constantFrom<string[]>([], ["a"], ["t", "set"]),
+  patterns: fc.constant<string[]>(["^(?<a>.+)=(?<b>[^=]*)$", "(?<set>[0-9]+)"]),
+  checksum: fc.constantFrom("none", "xor", "none"),
+  encoding: fc.constantFrom("utf-8", "latin1"),
 });
 // Bytes that matter to some format, among any others.
 const byteOf = fc.oneof(
@@ -350,4 +361,218 @@ test("no command becomes more than one line, whatever it holds", () => {
     ),
     RUNS,
   );
+});
+
+test("regex: has a channel for each named group, of the first expression that fits", () => {
+  const patterns = [
+    "^T (?<temperature>[-0-9.]+)(?: H (?<humidity>[0-9.]+))?$",
+    "^(?<event>\\p{L}+)!$",
+    "(?<set>[0-9]+)",
+  ];
+  const lines: Record<string, string[]> = {
+    "T 21.50 H 40": ["temperature=21.50", "humidity=40"],
+    "T -3": ["temperature=-3"],
+    "Tür!": [`event=${Buffer.from("Tür").toString("latin1")}`],
+    "no 7 here": ["set_=7"],
+    nothing: ["! a line is not regex", "unparsed=nothing"],
+  };
+  for (const [line, expected] of Object.entries(lines)) {
+    assert.deepEqual(says({ format: "regex", patterns }, `${line}\n`), expected, line);
+  }
+});
+
+test("regex: takes time in proportion to the line, whatever stands in it", () => {
+  for (const pattern of ["^(?<a>(?:a+)+)$", "^(?<a>.*.*.*.*=.*)$", "^(?<a>(?:a?){100}a{100})b$"]) {
+    const format = "regex" as const;
+    const settings = { format, patterns: [pattern], line_bytes_max: 65_536 };
+    const startedMs = performance.now();
+    says(settings, `${"a".repeat(65_000)}!\n`);
+    const tookMs = performance.now() - startedMs;
+    assert.ok(tookMs < 2_000, `${pattern} took ${tookMs} ms`);
+  }
+});
+
+test("puts what a line says into the channel, and the rest below it", () => {
+  const settings = { format: "json", channel: "{sensor}" } as const;
+  assert.deepEqual(says(settings, '{"sensor":"cellar","t":21.50,"h":40}\n'), [
+    "cellar/t=21.50",
+    "cellar/h=40",
+  ]);
+  assert.deepEqual(says({ format: "key-value", channel: "room-{n}/now" }, "n=7 t=21\n"), [
+    "room-7/now/t=21",
+  ]);
+});
+
+test("makes one message of a line with a template of its value", () => {
+  const fields = { channel: "{sensor}/{name}", value: "{value}" };
+  assert.deepEqual(says({ format: "json", ...fields }, '{"sensor":"a","name":"t","value":3.0}\n'), [
+    "a/t=3.0",
+  ]);
+  const patterns = ["^(?<sensor>\\w+) (?<name>\\w+) (?<value>.+)$"];
+  assert.deepEqual(says({ format: "regex", patterns, ...fields }, "a t 3.0\n"), ["a/t=3.0"]);
+  const columns = ["sensor", "name"];
+  const value = '{"value":{3}}';
+  assert.deepEqual(says({ format: "csv", columns, channel: "{sensor}/{name}", value }, "a,t,3\n"), [
+    'a/t={"value":3}',
+  ]);
+});
+
+test("lets no value of a line widen the channel, or take one of the device's own topics", () => {
+  const settings = { format: "json", channel: "{s}", value: "x" } as const;
+  for (const [sensor, channel] of Object.entries({ "a/b": "a_b", "#": "_", set: "set_" })) {
+    assert.deepEqual(says(settings, `{"s":"${sensor}"}\n`), [`${channel}=x`]);
+  }
+});
+
+test("publishes as unparsed, and counts, what does not fill a template", () => {
+  const lines: Record<string, string> = {
+    '{"n":"t"}': "does not fill the channel {s}",
+    '{"s":""}': "does not fill the channel {s}",
+    '{"s":"a"}': "does not fill the value {v}",
+    "{": "is not json",
+  };
+  for (const [line, reason] of Object.entries(lines)) {
+    assert.deepEqual(says({ format: "json", channel: "{s}", value: "{v}" }, `${line}\n`), [
+      `! a line ${reason}`,
+      `unparsed=${line}`,
+    ]);
+  }
+  assert.deepEqual(says({ format: "json", channel: "{s}" }, '{"s":"a","":1}\n'), [
+    "! a line has a name that is no channel",
+    'unparsed={"s":"a","":1}',
+  ]);
+});
+
+test("writes a command by the template of its channel, else by that of all", () => {
+  const settings = {
+    command: "SET {channel} {payload}",
+    commands: [
+      { channel: "led", send: "L{payload}", allow: ["0", "1"] },
+      { channel: "dim/one", send: "D {payload}!", pattern: "[0-9]{1,3}" },
+      { channel: "restart", send: "RST" },
+    ],
+  };
+  assert.equal(encode(settings, "led", "1"), "L1\n");
+  assert.equal(encode(settings, "dim/one", "255"), "D 255!\n");
+  assert.equal(encode(settings, "restart", "PRESS"), "RST\n");
+  assert.equal(encode(settings, "fan", "on {channel}"), "SET fan on {channel}\n");
+  assert.equal(encode(settings, undefined, "raw"), "raw\n");
+  refused(/^led takes "0", "1"$/, encode(settings, "led", "2"));
+  refused(/^led takes/, encode(settings, "led", Buffer.of(0xff)));
+  refused(/^dim\/one takes what fits/, encode(settings, "dim/one", "255 1"));
+  refused(/one topic level/, encode(settings, "dim/two", "1"));
+  refused(/holds a blank/, encode(settings, "fan on", "1"));
+  refused(/one line/, encode(settings, "fan", "1\nRST"));
+});
+
+test("latin1: reads and writes the device's bytes as UTF-8's characters", () => {
+  const encoding = "latin1";
+  const line = Buffer.from("t=21.5 °C\n", "latin1");
+  const expected = Buffer.from("21.5 °C").toString("latin1");
+  assert.deepEqual(says({ encoding, format: "key-value" }, line), [`t=${expected}`]);
+  assert.deepEqual(says({ encoding }, line), [`line=t=${expected}`]);
+  assert.equal(encode({ encoding }, "unit", "°C"), "unit=°C\n");
+  assert.equal(encode({ encoding }, undefined, "°C"), "°C\n");
+  // Its low byte is a line end.
+  refused(/outside of latin1/, encode({ encoding }, undefined, "\u010a"));
+  refused(/UTF-8/, encode({ encoding }, undefined, Buffer.of(0xff)));
+});
+
+const SUMS = {
+  nmea: ["$GPGLL,4916.45,N,12311.12,W,225444,A", "*31"],
+  xor: ["123456789", "*31"],
+  sum8: ["123456789", "*DD"],
+  "crc16-modbus": ["123456789", "*4B37"],
+  "crc16-ccitt": ["123456789", "*29B1"],
+  crc32: ["123456789", "*CBF43926"],
+} as const;
+
+test("publishes what comes with the right checksum, without it, and writes it behind commands", () => {
+  for (const [name, [body, sum]] of Object.entries(SUMS)) {
+    const settings = { checksum: name as keyof typeof SUMS };
+    assert.deepEqual(says(settings, `${body}${sum}\n${body}${sum.toLowerCase()}\r\n`), [
+      `line=${body}`,
+      `line=${body}`,
+    ]);
+    assert.equal(encode(settings, undefined, body), `${body}${sum}\n`);
+  }
+  const settings = { checksum: "sum8", checksum_separator: "" } as const;
+  assert.deepEqual(says(settings, "123456789dd\n"), ["line=123456789"]);
+  assert.equal(encode(settings, undefined, "123456789"), "123456789DD\n");
+});
+
+test("never publishes what comes with a wrong checksum or none, and tells its bytes", () => {
+  const cases = {
+    "123456789*30": "wrong",
+    "123456789": "absent",
+    "*3": "absent",
+    "1*3x": "absent",
+  };
+  for (const [line, checked] of Object.entries(cases)) {
+    const decoded = decode({ checksum: "xor" }, `${line}\n`);
+    assert.deepEqual(told(decoded), [`! a line's checksum is ${checked}`]);
+    const [fault] = decoded;
+    assert.equal(fault?.kind === "fault" && String(fault.frame), line);
+  }
+});
+
+test("any one bit that is turned over makes a checksum wrong or absent", () => {
+  for (const [name, [body, sum]] of Object.entries(SUMS)) {
+    for (let bit = 0; bit < 8 * body.length; bit += 1) {
+      const line = Buffer.from(`${body}${sum}`);
+      line[bit >> 3] = (line[bit >> 3] ?? 0) ^ (1 << (bit & 7));
+      // A bit may make a line end of it, or the sign that begins a sentence.
+      if (line.includes(10) || line.includes(13) || bit < 8) continue;
+      const settings = { checksum: name as keyof typeof SUMS };
+      assert.match(says(settings, Buffer.concat([line, Buffer.from("\n")]))[0] ?? "", /^! /);
+    }
+  }
+});
+
+test("counts a command's checksum among the bytes that a line may have", () => {
+  const settings = { checksum: "xor", line_bytes_max: 10 } as const;
+  assert.equal(encode(settings, undefined, "1234567"), "1234567*30\n");
+  refused(/longer than 10 bytes/, encode(settings, undefined, "12345678"));
+});
+
+const faultsOf = (table: string) => {
+  const head = 'role = "gateway"\n[[links]]\npath = "/dev/x"\n[links.lines]\n';
+  try {
+    parseSettings(head + table, "test.toml", driverTables);
+    return "";
+  } catch (fault) {
+    return reasonOf(fault);
+  }
+};
+
+test("tells at the check of the settings what no line or command could be read or written by", () => {
+  const regex = (pattern: string) => `format = "regex"\npatterns = ['${pattern}']`;
+  const cases: Readonly<Record<string, RegExp>> = {
+    'format = "regex"': /patterns .*at least one regular expression/,
+    'patterns = ["(?<a>b)"]': /patterns .*only with format = "regex"/,
+    [regex("(?<a>b")]: /patterns\[0\] .*regular expression of RE2; .*missing closing \)/,
+    [regex("(?<a>b)(?=c)")]: /patterns\[0\] .*regular expression of RE2; .*\(\?=/,
+    [regex("([0-9]+)")]: /patterns\[0\] .*with a named group, as/,
+    [regex(`(?<${"a".repeat(129)}>b)`)]: /patterns\[0\] .*at most 128 characters/,
+    'value = "{a}"': /value .*only beside channel/,
+    [`${regex("(?<a>b)")}\nchannel = "{c}"`]: /channel .*places \{a\}, not \{c\}/,
+    'format = "csv"\ncolumns = ["a"]\nchannel = "{a}"\nvalue = "{b}"': /value .*\{a\}, not \{b\}/,
+    'channel = "a//b"': /channel .*none of them empty/,
+    'channel = "a/#"': /channel .*topic levels/,
+    'command = "SET {chanel}"': /command .*\{channel\} and \{payload\}/,
+    'commands = [{ channel = "a", send = "{b}" }]': /commands\[0\].send .*\{channel\}/,
+    'commands = [{ channel = "a", send = "b", pattern = "(" }]': /commands\[0\].pattern .*RE2/,
+    'checksum_separator = "\\n"': /checksum_separator .*printable/,
+  };
+  for (const [table, expected] of Object.entries(cases)) assert.match(faultsOf(table), expected);
+});
+
+test("names the channels that its settings name", () => {
+  const host = fakeHost();
+  const patterns = ["(?<t>[0-9]+)", "(?<set>x)"];
+  const commands = [{ channel: "led", send: "L{payload}" }];
+  lines.create(linesSettings({ format: "regex", patterns, commands }), host);
+  assert.deepEqual(host.known("box").about, {
+    channels: [{ name: "t" }, { name: "set_" }, { name: "led", writable: true }],
+  });
 });

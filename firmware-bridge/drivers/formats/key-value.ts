@@ -1,8 +1,8 @@
-// format-key-value: a line of pairs, as a=1 b=2, or a=1,b=2, or a: 1; each key is a channel.
-// Path: format → [format-key-value]. Touches: nothing.
+// key-value: a line of pairs, as a=1 b=2, or a=1,b=2, or a: 1; each key is a channel.
+// Path: content → [key-value]. Touches: nothing.
 
-import { channelOf, type Message } from "../../driver.ts";
-import { assignment, type Format, refused, textOf } from "./format.ts";
+import type { Encoded } from "../../driver.ts";
+import { assignment, type Format, fieldFormat, refused } from "./format.ts";
 
 // A pair begins after a separator. A key before a colon begins with a letter, so that the time in
 // "at: 2026-01-01 12:30" is none. Neither expression can go over the same text twice.
@@ -12,33 +12,15 @@ const PAIR_START = {
 } as const;
 const SEPARATOR = /[\s,;]/;
 
-export const keyValueFormat: Format = {
-  decode(line) {
-    const text = textOf(line);
-    const pairs = text === undefined ? undefined : pairsOf(text);
-    return pairs && messagesOf(pairs);
-  },
+export const keyValueFormat: Format = fieldFormat(pairsOf, encode);
 
-  encode(channel, payload) {
-    // Else one value could bring a second pair with it, to a channel that its sender has no right to.
-    if (/[\s,;="]/.test(channel)) return refused("the channel cannot be a key");
-    if (/[\s,;"]/.test(Buffer.from(payload).toString("latin1"))) {
-      return refused(
-        "a value holds no blank, comma, semicolon or quote: send the whole line to set",
-      );
-    }
-    return assignment(channel, payload);
-  },
-};
-
-function messagesOf(pairs: readonly (readonly [string, string])[]): Message[] | undefined {
-  const messages: Message[] = [];
-  for (const [key, value] of pairs) {
-    const channel = channelOf(key);
-    if (channel === undefined) return undefined;
-    messages.push({ channel, payload: Buffer.from(value) });
+function encode(channel: string, payload: Uint8Array): Encoded {
+  // Else one value could bring a second pair with it, to a channel that its sender has no right to.
+  if (/[\s,;="]/.test(channel)) return refused("the channel cannot be a key");
+  if (/[\s,;"]/.test(Buffer.from(payload).toString("latin1"))) {
+    return refused("a value holds no blank, comma, semicolon or quote: send the whole line to set");
   }
-  return messages;
+  return assignment(channel, payload);
 }
 
 /** Undefined where the line is anything but pairs, all with the sign of the first. */

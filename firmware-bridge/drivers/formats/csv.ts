@@ -1,8 +1,7 @@
-// format-csv: a line of fields, by RFC 4180; each has a channel named by its column.
-// Path: format → [format-csv]. Touches: nothing.
+// csv: a line of fields, by RFC 4180; each has a channel named by its column.
+// Path: content → [csv]. Touches: nothing.
 
-import { channelOf, type Message } from "../../driver.ts";
-import { assignment, type Format, textOf } from "./format.ts";
+import { assignment, type Field, type Format, fieldFormat } from "./format.ts";
 
 /** Which fields a line has, and the one character between them. */
 export interface CsvLayout {
@@ -12,17 +11,11 @@ export interface CsvLayout {
 
 /** A format for these columns; a field beyond them has its number, from 1, for a channel. */
 export function csvFormat({ columns, separator }: CsvLayout): Format {
-  return {
-    decode(line) {
-      const text = textOf(line);
-      const fields = text === undefined ? undefined : fieldsOf(text, separator);
-      return fields?.map((field, index): Message => {
-        const channel = channelOf(columns[index] ?? String(index + 1)) ?? String(index + 1);
-        return { channel, payload: Buffer.from(field) };
-      });
-    },
-    encode: assignment,
-  };
+  const named = (field: string, index: number): Field => [
+    columns[index] ?? String(index + 1),
+    field,
+  ];
+  return fieldFormat((text) => fieldsOf(text, separator)?.map(named), assignment);
 }
 
 /** Blanks around a field are not part of it, unless it is quoted; undefined for a stray quote. */
