@@ -3,10 +3,12 @@
 
 import type { DriverTables, LinkSettings } from "#runtime/settings-links";
 import type { Driver, Host } from "../driver.ts";
+import { frames } from "./frames/frames.ts";
 import type { DriverKind } from "./kind.ts";
 import { lines } from "./lines/lines.ts";
 
 const DRIVERS: Readonly<Record<string, DriverKind>> = {
+  frames,
   lines,
 };
 

@@ -98,7 +98,10 @@ test("names every key of the schema once, and none that is unknown", () => {
 
 test("states the defaults that the schema has", () => {
   const standards = schemaKeys(SettingsSchema);
-  for (const { path, line, value } of exampleKeys()) {
+  const all = exampleKeys();
+  for (const [index, { path, line, value }] of all.entries()) {
+    // The links of other drivers than the standard one say so.
+    if (SHOWN_AGAIN.test(path) && all.findIndex((it) => it.path === path) < index) continue;
     const standard = standards.get(path);
     if (standard !== undefined) assert.deepEqual(value, standard, `line ${line}: ${path}`);
   }
