@@ -6,10 +6,12 @@ import type { Driver, Host } from "../driver.ts";
 import { frames } from "./frames/frames.ts";
 import type { DriverKind } from "./kind.ts";
 import { lines } from "./lines/lines.ts";
+import { nmea } from "./nmea/nmea.ts";
 
 const DRIVERS: Readonly<Record<string, DriverKind>> = {
   frames,
   lines,
+  nmea,
 };
 
 /** The schema of each driver's own table, for the settings to be checked by. */
