@@ -148,9 +148,10 @@ export interface Driver {
   run(link: Link): Promise<void>;
 }
 
-/** What a codec makes of bytes: messages, and what it could not understand. */
+/** What a codec makes of bytes: messages, what it learned, and what it could not understand. */
 export type Decoded =
   | { readonly kind: "message"; readonly message: Message }
+  | { readonly kind: "about"; readonly about: About }
   | { readonly kind: "fault"; readonly reason: string; readonly frame?: Uint8Array };
 
 export type Encoded =

@@ -36,12 +36,17 @@ export class StreamDriver implements Driver {
   }
 
   #handOn(decoded: Decoded, receivedAtMs: number): Promise<void> | undefined {
-    if (decoded.kind === "fault") {
-      this.#host.fault(decoded.reason, decoded.frame);
-      return undefined;
+    switch (decoded.kind) {
+      case "fault":
+        this.#host.fault(decoded.reason, decoded.frame);
+        return undefined;
+      case "about":
+        this.#device.describe(decoded.about);
+        return undefined;
+      case "message":
+        this.#host.countFrames(1);
+        return this.#device.publish({ ...decoded.message, receivedAtMs });
     }
-    this.#host.countFrames(1);
-    return this.#device.publish({ ...decoded.message, receivedAtMs });
   }
 }
 

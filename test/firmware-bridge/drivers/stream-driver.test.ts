@@ -3,7 +3,9 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { Codec } from "../../../firmware-bridge/driver.ts";
 import { createDriver } from "../../../firmware-bridge/drivers/drivers.ts";
+import { StreamDriver } from "../../../firmware-bridge/drivers/stream-driver.ts";
 import { fakeHost, fakeLink } from "../fake-host.ts";
 import { linesSettings, linkSettings } from "../link-settings.ts";
 
@@ -68,4 +70,17 @@ test("tells the host what it does not understand", async () => {
   await driver.run(fakeLink(["too long\nok\n"]).link);
   assert.deepEqual(host.faults, ["a line is longer than 3 bytes"]);
   assert.deepEqual(host.known("box").published, ["line=ok"]);
+});
+
+test("describes the device by what is known beforehand, and by what the codec learns", async () => {
+  const host = fakeHost();
+  const codec: Codec = {
+    decode: () => [{ kind: "about", about: { firmware: "2.1" } }],
+    encode: () => ({ kind: "refused", reason: "no commands" }),
+  };
+  const driver = new StreamDriver(() => codec, host, { model: "Box" });
+  assert.deepEqual(host.known("box").about, { model: "Box" });
+  await driver.run(fakeLink(["x"]).link);
+  assert.deepEqual(host.known("box").about, { model: "Box", firmware: "2.1" });
+  assert.equal(host.frames(), 0);
 });

@@ -16,7 +16,7 @@ function codec(some: Partial<NmeaSettings> = {}): NmeaCodec {
 
 function told(decoded: readonly Decoded[]): string[] {
   return decoded.map((it) => {
-    if (it.kind === "fault") return `! ${it.reason}`;
+    if (it.kind !== "message") return it.kind === "fault" ? `! ${it.reason}` : "about";
     return `${it.message.channel}=${Buffer.from(it.message.payload)}`;
   });
 }
