@@ -12,9 +12,13 @@ import {
   type IDisconnectPacket,
   type Packet,
   parser,
+  writeToStream,
 } from "mqtt-packet";
 import { reasonOf } from "#contract/errors";
 import { REASON, reasonWords } from "./reasons.ts";
+
+// Else it makes 65,536 small buffers at the first packet, 10 MB that nobody needs.
+writeToStream.cacheNumbers = false;
 
 const MQTT_5 = { protocolVersion: 5 } as const;
 /** The looks at a connection in one time of keep alive; silent for this many more, it is dead. */

@@ -12,8 +12,9 @@ import { BenchFailure } from "../failure.ts";
 import type { Site } from "../scenario.ts";
 
 const BUNDLE = join(import.meta.dirname, "../../../dist/firmware-bridge.cjs");
-/** As the unit of systemd has them. */
-const NODE_FLAGS = ["--max-old-space-size=96"];
+/** As the unit of systemd has them, and its environment. */
+export const NODE_FLAGS = ["--max-old-space-size=96", "--max-semi-space-size=2"];
+export const ENVIRONMENT = { UV_THREADPOOL_SIZE: "16", MALLOC_ARENA_MAX: "2" };
 const START_MS_MAX = 20_000;
 const LOOK_MS = 2;
 
@@ -109,7 +110,7 @@ function launch(
   const pinned = cores ? ["taskset", "--cpu-list", String(cores.broker), ...command] : command;
   return spawn("setpriv", ["--pdeathsig", "KILL", "--", ...pinned], {
     cwd: folder,
-    env: { ...rest, NODE_COMPILE_CACHE: cacheFolder },
+    env: { ...rest, ...ENVIRONMENT, NODE_COMPILE_CACHE: cacheFolder },
     stdio: [input, output, output],
     detached: true,
   });
