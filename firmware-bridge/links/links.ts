@@ -256,13 +256,23 @@ export class LinkSupervisor {
       this.#loan = undefined;
       this.#attempt = 0;
       this.#state.set("lent", `${found.node} is lent: ${found.identity}`);
-      const fault = await Promise.race([loan.run(found.node), aborted(signal)]);
+      const over = (fault: string | undefined) => {
+        if (!signal.aborted) this.#returned(fault);
+      };
+      const fault = await Promise.race([loan.run(found.node, over), aborted(signal)]);
       if (fault === undefined) return;
-      this.#counts.errors += 1;
-      this.#state.set("failing", fault);
       // A board whose programming failed must not look up; its port stays ours meanwhile.
       await Promise.race([port.closed, aborted(signal)]);
     }
+  }
+
+  #returned(fault: string | undefined): void {
+    if (fault === undefined) {
+      this.#state.set("opening", "it was lent, and is free again");
+      return;
+    }
+    this.#counts.errors += 1;
+    this.#state.set("failing", fault);
   }
 
   /** The loan that waits for the port. */

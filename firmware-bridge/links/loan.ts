@@ -37,16 +37,23 @@ export class Loan<T = unknown> {
     this.#timer ??= setTimeout(() => this.refuse(fault), ms);
   }
 
-  /** Resolves when the port is free again: with why its use failed, or undefined. */
-  async run(path: string): Promise<string | undefined> {
+  /**
+   * Resolves when the port is free again: with why its use failed, or undefined. `over` is told the
+   * same before whoever asked for the loan has its answer.
+   */
+  async run(path: string, over: (fault: string | undefined) => void): Promise<string | undefined> {
     this.#waiting = false;
     clearTimeout(this.#timer);
     try {
-      this.#resolve(await this.#use(path));
+      const value = await this.#use(path);
+      over(undefined);
+      this.#resolve(value);
       return undefined;
-    } catch (fault) {
-      this.#reject(fault);
-      return reasonOf(fault);
+    } catch (cause) {
+      const fault = reasonOf(cause);
+      over(fault);
+      this.#reject(cause);
+      return fault;
     }
   }
 }

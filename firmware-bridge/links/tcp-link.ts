@@ -101,7 +101,7 @@ class TcpLink implements OpenPort {
   }
 
   async close(reason: string): Promise<void> {
-    if (!this.#socket.destroyed) this.#why = reason;
+    if (!this.#socket.destroyed && !this.#socket.readableEnded) this.#why = reason;
     this.#socket.destroy();
     await this.closed;
   }

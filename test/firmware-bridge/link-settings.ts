@@ -10,9 +10,10 @@ const text = 'role = "gateway"\n[[links]]\npath = "/dev/x"';
 const { links, bridge } = parseSettings(text, "test", driverTables);
 const link = links[0] as LinkSettings & { readonly lines: LinesSettings };
 
-/** The defaults, but for what a test says. */
-export function linkSettings(some: Partial<LinkSettings> & { path: string }): LinkSettings {
-  return { ...link, ...some };
+/** The defaults, but for what a test says: at least where the link is. */
+export function linkSettings(some: Partial<LinkSettings>): LinkSettings {
+  const { path: _, ...defaults } = link;
+  return { ...defaults, ...some };
 }
 
 export function linesSettings(some: Partial<LinesSettings> = {}): LinesSettings {

@@ -5,50 +5,12 @@ import assert from "node:assert/strict";
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import type { Link } from "../../../firmware-bridge/driver.ts";
-import {
-  LINK_LIMITS,
-  type LinkLimits,
-  type LinkMode,
-  LinkSupervisor,
-} from "../../../firmware-bridge/links/links.ts";
 import { openPort } from "../../../firmware-bridge/links/port.ts";
 import { Pty } from "../../support/pty.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { capturedLog } from "../captured-log.ts";
 import { linkSettings } from "../link-settings.ts";
-
-interface Change {
-  readonly mode: LinkMode;
-  readonly why: string;
-  readonly atMs: number;
-}
-
-/** A supervisor that was started, with a driver that reads until the link ends. */
-function supervised(t: TestContext, path: string, some: Partial<LinkLimits> = {}) {
-  const changes: Change[] = [];
-  const heard: string[] = [];
-  const captured = capturedLog();
-  const driver = {
-    run: async (link: Link) => {
-      for await (const chunk of link.readable) heard.push(Buffer.from(chunk.bytes).toString());
-    },
-  };
-  const supervisor = new LinkSupervisor({
-    settings: linkSettings({ path }),
-    driver,
-    log: captured.log,
-    onMode: (mode, why) => changes.push({ mode, why, atMs: performance.now() }),
-    // The clock alone never brings a node back within a test.
-    limits: { ...LINK_LIMITS, rescanMs: 600_000, ...some },
-  });
-  t.after(() => supervisor.stop());
-  supervisor.start();
-  const is = (mode: LinkMode, msMax?: number) =>
-    waitFor(`the link to be ${mode}`, () => supervisor.mode === mode, msMax);
-  return { supervisor, driver, changes, heard, captured, is };
-}
+import { supervised } from "./supervised.ts";
 
 async function plugged(t: TestContext) {
   const path = join(temporaryFolder(t), "port");
@@ -59,7 +21,7 @@ async function plugged(t: TestContext) {
 
 test("follows a port that is plugged in, out and in again", async (t) => {
   const path = join(temporaryFolder(t), "by-id", "port");
-  const link = supervised(t, path);
+  const link = supervised(t, { path });
   await link.is("absent");
   mkdirSync(join(path, ".."));
   for (const turn of [1, 2, 3]) {
@@ -77,7 +39,7 @@ test("follows a port that is plugged in, out and in again", async (t) => {
 
 test("says at once that the port is gone, and why", async (t) => {
   const { path, pty } = await plugged(t);
-  const link = supervised(t, path);
+  const link = supervised(t, { path });
   await link.is("up");
   const unpluggedMs = performance.now();
   await pty.unplug();
@@ -91,7 +53,7 @@ test("says at once that the port is gone, and why", async (t) => {
 test("opens the port again only when the driver has handed on what was read", async (t) => {
   const { path, pty } = await plugged(t);
   const handedOn = Promise.withResolvers<void>();
-  const link = supervised(t, path);
+  const link = supervised(t, { path });
   let busy = false;
   link.driver.run = async (port) => {
     for await (const _ of port.readable) {
@@ -114,7 +76,7 @@ test("waits for a port that somebody else holds, and says so once", async (t) =>
   const { path, pty } = await plugged(t);
   const holder = await openPort(linkSettings({ path: pty.path }));
   t.after(() => holder.close("test over"));
-  const link = supervised(t, path, { retryMsLeast: 10, retryMsMost: 20 });
+  const link = supervised(t, { path }, { limits: { retryMsLeast: 10, retryMsMost: 20 } });
   const tries = () => link.changes.filter(({ mode }) => mode === "opening").length;
   await waitFor("four tries", () => tries() >= 4);
   assert.equal(link.captured.count("warn", "link mode"), 1);
@@ -127,7 +89,11 @@ test("waits for a port that somebody else holds, and says so once", async (t) =>
 });
 
 test("waits longer after each failure, up to a bound", async (t) => {
-  const link = supervised(t, "/dev/null", { retryMsLeast: 20, retryMsMost: 80 });
+  const link = supervised(
+    t,
+    { path: "/dev/null" },
+    { limits: { retryMsLeast: 20, retryMsMost: 80 } },
+  );
   const tries = () => link.changes.filter(({ mode }) => mode === "opening");
   await waitFor("six tries", () => tries().length >= 6);
   const gaps = tries().map(({ atMs }, index, all) => atMs - (all[index - 1]?.atMs ?? atMs));
@@ -140,7 +106,7 @@ test("waits longer after each failure, up to a bound", async (t) => {
 test("begins with the shortest wait again after a link that was healthy", async (t) => {
   const { path } = await plugged(t);
   const limits = { retryMsLeast: 10, retryMsMost: 600_000, healthyMs: 0 };
-  const link = supervised(t, path, limits);
+  const link = supervised(t, { path }, { limits });
   link.driver.run = async () => {};
   const ups = () => link.changes.filter(({ mode }) => mode === "up").length;
   // The twentieth wait in a row would be an hour.
@@ -149,11 +115,15 @@ test("begins with the shortest wait again after a link that was healthy", async 
 
 test("stops from every mode, and lets the port go", async (t) => {
   const { path, pty } = await plugged(t);
-  const up = supervised(t, path);
+  const up = supervised(t, { path });
   await up.is("up");
-  const failing = supervised(t, "/dev/null", { retryMsLeast: 600_000, retryMsMost: 600_000 });
+  const failing = supervised(
+    t,
+    { path: "/dev/null" },
+    { limits: { retryMsLeast: 600_000, retryMsMost: 600_000 } },
+  );
   await failing.is("failing");
-  const absent = supervised(t, join(path, "..", "absent"));
+  const absent = supervised(t, { path: join(path, "..", "absent") });
   await absent.is("absent");
   await Promise.all([up, failing, absent].map(({ supervisor }) => supervisor.stop()));
   for (const { supervisor } of [up, failing, absent]) assert.equal(supervisor.mode, "stopped");
