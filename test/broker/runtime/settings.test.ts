@@ -375,3 +375,46 @@ test("reads the file that it is given and names it in faults", (t) => {
     message: `${path}:1: role is "gatway"; allowed: "gateway", "cloud"`,
   });
 });
+
+test("takes a link by its path, its USB adapter or its address, and by one of them alone", () => {
+  const match = 'match = { vid = "1A86", pid = "7523" }';
+  const tcp = 'address = "tcp://[::1]:4001"';
+  const udp = 'address = "udp://127.0.0.1:1885"';
+  const link = (...lines: string[]) => gateway(`[[links]]\n${lines.join("\n")}`);
+  const { links } = parseSettings(link(match, 'name = "x"'), PATH);
+  assert.deepEqual(links[0]?.match, { vid: "1a86", pid: "7523" });
+  assert.equal(
+    parseSettings(link(tcp, 'device = "x"'), PATH).links[0]?.address,
+    "tcp://[::1]:4001",
+  );
+  assert.doesNotThrow(() => parseSettings(link(udp, 'name = "x"', 'driver = "mqtt-sn"'), PATH));
+  const cases = {
+    "links[0].path is missing; allowed: one of path, match and address": link('name = "x"'),
+    "links[0].match is a table; allowed: without path": link('path = "/dev/x"', match),
+    'links[0].address is "tcp://…"; allowed: without match': link(match, tcp, 'name = "x"'),
+    "links[0].name is missing; allowed: with match, a name or a device": link(match),
+    "links[0].name is missing; allowed: with address, a name or a device": link(tcp),
+    'links[0].address is "udp://…"; allowed: udp:// with driver = "mqtt-sn" only': link(
+      udp,
+      'name = "x"',
+    ),
+    "links[0].match.vid is missing; allowed: four": link('match = { pid = "7523" }', 'name = "x"'),
+    'links[0].match.pid is "75"; allowed: four': link(
+      'match = { vid = "1a86", pid = "75" }',
+      'name = "x"',
+    ),
+    'links[0].address is "tcp://…"; allowed: "tcp://host:port"': link(
+      'address = "tcp://host"',
+      'name = "x"',
+    ),
+    "links[0].rs485 is a table; allowed: without hardware_flow": link(
+      'path = "/dev/x"',
+      "rs485 = {}",
+      "hardware_flow = true",
+    ),
+  };
+  for (const [fault, text] of Object.entries(cases)) {
+    const found = faultOf(text).replace(/(tcp|udp):\/\/[^"]*"; allowed/g, '$1://…"; allowed');
+    assert.ok(found.includes(fault), `${found} does not say ${fault}`);
+  }
+});

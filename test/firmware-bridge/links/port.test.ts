@@ -8,19 +8,20 @@ import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type OpenPort, openPort, PORT_LIMITS } from "../../../firmware-bridge/links/port.ts";
+import { newCounts } from "../../../firmware-bridge/links/open-port.ts";
+import { openPort, PORT_LIMITS, type SerialPort } from "../../../firmware-bridge/links/port.ts";
 import { Pty } from "../../support/pty.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { linkSettings } from "../link-settings.ts";
 
-async function open(t: TestContext, path: string): Promise<OpenPort> {
+async function open(t: TestContext, path: string): Promise<SerialPort> {
   const port = await openPort(linkSettings({ path }));
   t.after(() => port.close("test over"));
   return port;
 }
 
-async function readAll(port: OpenPort): Promise<string> {
+async function readAll(port: SerialPort): Promise<string> {
   let text = "";
   for await (const chunk of port.readable) text += Buffer.from(chunk.bytes).toString("latin1");
   return text;
@@ -105,6 +106,72 @@ test("ends the reading and refuses to write once it is closed", async (t) => {
   await assert.rejects(port.write(Buffer.from("x")), { code: "LINK_FAILED", message: /is closed/ });
 });
 
+test("notices the hang-up also while nobody asks for what was read", async (t) => {
+  const pty = await Pty.open(t);
+  const port = await open(t, pty.path);
+  port.readable.read(0);
+  pty.write("x".repeat(100_000));
+  await waitFor(
+    "the port to have read ahead",
+    () => readAhead(port) >= PORT_LIMITS.readAheadChunksMax,
+  );
+  const startedMs = performance.now();
+  await pty.unplug();
+  assert.equal(await port.closed, "unplugged");
+  assert.ok(performance.now() - startedMs < 200);
+});
+
+test("hands on what is too much for once in pieces, with a turn for others between", async (t) => {
+  const pty = await Pty.open(t);
+  const port = await open(t, pty.path);
+  pty.write("x".repeat(20_000));
+  let bytes = 0;
+  let turns = 0;
+  const others = setInterval(() => {
+    turns += 1;
+  }, 1);
+  t.after(() => clearInterval(others));
+  for await (const chunk of port.readable) {
+    assert.ok(chunk.bytes.length <= PORT_LIMITS.readBytesMax);
+    bytes += chunk.bytes.length;
+    const endMs = performance.now() + 2;
+    while (performance.now() < endMs); // a driver that is slow
+    if (bytes === 20_000) break;
+  }
+  assert.ok(turns >= 10, `${turns} turns`);
+});
+
+test("reads a port that flows a hundred times a second, and one that was idle at once", async (t) => {
+  const pty = await Pty.open(t);
+  const counts = newCounts();
+  const port = await openPort(linkSettings({ path: pty.path }), { counts });
+  t.after(() => port.close("test over"));
+  void readAll(port);
+  const flow = setInterval(() => pty.write("x".repeat(10)), 1);
+  t.after(() => clearInterval(flow));
+  await waitFor("the bytes to flow", () => counts.chunks > 20);
+  const { chunks } = counts;
+  const startedMs = performance.now();
+  await sleep(500);
+  const perSecond = ((counts.chunks - chunks) * 1_000) / (performance.now() - startedMs);
+  assert.ok(perSecond < 200, `${perSecond} reads a second`);
+  clearInterval(flow);
+  assert.ok(counts.bytesIn > 0 && (counts.lastHeardAtMs ?? 0) > Date.now() - 5_000);
+});
+
+test("counts how long nothing was read for a driver that was busy", async (t) => {
+  const pty = await Pty.open(t);
+  const counts = newCounts();
+  const port = await openPort(linkSettings({ path: pty.path }), { counts });
+  t.after(() => port.close("test over"));
+  port.readable.read(0);
+  pty.write("x".repeat(100_000));
+  await waitFor("the read-ahead", () => readAhead(port) >= PORT_LIMITS.readAheadChunksMax);
+  await sleep(100);
+  for await (const _ of port.readable) if (counts.heldBackMs > 0) break;
+  assert.ok(counts.heldBackMs >= 90, `${counts.heldBackMs} ms`);
+});
+
 test("can be opened again once it is closed", async (t) => {
   const pty = await Pty.open(t);
   const first = await open(t, pty.path);
@@ -149,8 +216,8 @@ test("rests while nobody asks for what the device says, also when a write was la
   assert.ok(user + system < 150_000, `${user + system} µs of 300 ms`);
 });
 
-function readAhead(port: OpenPort): number {
-  return (port.readable as unknown as { readableLength: number }).readableLength;
+function readAhead(port: SerialPort): number {
+  return port.readable.readableLength;
 }
 
 /** A port that is being read, and on which a write is late. */
@@ -176,14 +243,14 @@ async function stalled(t: TestContext) {
   return { pty, port, fault, pause, heard: () => heard };
 }
 
-function writeFault(port: OpenPort, text: string): Promise<Error | undefined> {
+function writeFault(port: SerialPort, text: string): Promise<Error | undefined> {
   return port.write(Buffer.from(text)).then(
     () => undefined,
     (fault: Error) => fault,
   );
 }
 
-async function isTaken(port: OpenPort, text: string): Promise<boolean> {
+async function isTaken(port: SerialPort, text: string): Promise<boolean> {
   return (await writeFault(port, text)) === undefined;
 }
 
