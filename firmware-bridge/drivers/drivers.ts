@@ -3,12 +3,14 @@
 
 import type { DriverTables, LinkSettings } from "#runtime/settings-links";
 import type { Driver, Host } from "../driver.ts";
+import { dsmr } from "./dsmr/dsmr.ts";
 import { frames } from "./frames/frames.ts";
 import type { DriverKind } from "./kind.ts";
 import { lines } from "./lines/lines.ts";
 import { nmea } from "./nmea/nmea.ts";
 
 const DRIVERS: Readonly<Record<string, DriverKind>> = {
+  dsmr,
   frames,
   lines,
   nmea,
