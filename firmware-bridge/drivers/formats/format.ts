@@ -1,6 +1,7 @@
 // format: what each format of a line or frame can do, and the text that most of them are.
 // Path: content → [format] → each format. Touches: nothing.
 
+import { isUtf8 } from "node:buffer";
 import { channelOf, type Encoded, type Message } from "../../driver.ts";
 
 /** A value by the name that the line or frame has for it. */
@@ -44,15 +45,12 @@ export function messagesOf(fields: readonly Field[] | undefined): Message[] | un
   return messages;
 }
 
-const decoder = new TextDecoder("utf-8", { fatal: true });
-
-/** The bytes as text; undefined where they are not UTF-8. */
+/** The bytes as text, without a byte order mark; undefined where they are not UTF-8. */
 export function textOf(bytes: Uint8Array): string | undefined {
-  try {
-    return decoder.decode(bytes);
-  } catch {
-    return undefined;
-  }
+  // Asked first: noise would cost an exception a line.
+  if (!isUtf8(bytes)) return undefined;
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString();
+  return text.startsWith("\ufeff") ? text.slice(1) : text;
 }
 
 /** Bytes to write. */

@@ -13,6 +13,9 @@ interface SourceJson {
   rawJSON(source: string): unknown;
 }
 
+/** What a value ends with, by its beginning. */
+const ENDS: Readonly<Record<string, string>> = { "{": "}", "[": "]", '"': '"' };
+
 const { parse, rawJSON } = JSON as unknown as SourceJson;
 
 /** What is no object, or an empty one, is whole on the channel `whole`. */
@@ -36,8 +39,16 @@ function encode(channel: string, payload: Uint8Array): Encoded {
   return bytes(JSON.stringify({ [channel]: value === undefined ? text : value }));
 }
 
+/** False for most of what noise is: it would cost an exception a line. */
+function looksLikeJson(text: string): boolean {
+  const first = text.charAt(0);
+  const end = ENDS[first];
+  return end === undefined ? /[-0-9tfn]/.test(first) : text.length > 1 && text.endsWith(end);
+}
+
 /** The value with its numbers as they were written, for 1.0 and 2^64 to stay so; else undefined. */
 function parseExactly(text: string): unknown {
+  if (!looksLikeJson(text.trim())) return undefined;
   try {
     const value = parse(text, (_key, value, { source }) =>
       typeof value === "number" && source !== undefined ? rawJSON(source) : value,

@@ -184,6 +184,11 @@ test("json: publishes whole what is no object, or an empty one", () => {
   }
 });
 
+test("reads text with a byte order mark before it", () => {
+  assert.deepEqual(says({ format: "json" }, '\ufeff{"t":1}\n'), ["t=1"]);
+  assert.deepEqual(says({ format: "key-value" }, "\ufefft=1\n"), ["t=1"]);
+});
+
 test("json: makes keys safe as a topic level, and keeps them off the device's own topics", () => {
   const line =
     '{"a/b":1,"+":2,"#x":3,"n\\u0000l":4,"set":5,"availability":6,"result":7,"__proto__":8}\n';
