@@ -18,8 +18,7 @@ export class ChecksumTail {
   /** The frame without its sum; undefined where that is wrong, or not all there. */
   bodyOf(frame: Uint8Array): Uint8Array | undefined {
     const { size } = this.#checksum;
-    if (frame.length < size) return undefined;
-    const body = frame.subarray(0, frame.length - size);
+    const body = frame.subarray(0, Math.max(0, frame.length - size));
     return this.#sumOf(body).equals(frame.subarray(body.length)) ? body : undefined;
   }
 

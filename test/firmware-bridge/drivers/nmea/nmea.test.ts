@@ -153,8 +153,16 @@ test("passes sentences on that it does not read, or all, or none", () => {
   const ais = "!AIVDM,1,1,,B,177KQJ5000G?tO`K>RA1wUbN0TKH,0*5C";
   const own = sentence("PMTK001,220,3");
   const wind = sentence("WIMWV,214.8,R,0.1,K,A");
-  const lines = [ais, own, wind, gga("120000")];
-  const others = [`sentence/AIVDM=${ais}`, `sentence/PMTK001=${own}`, `sentence/WIMWV=${wind}`];
+  // Proprietary ones and encapsulated ones, whatever their address ends with.
+  const alike = [sentence("PXGGA,1"), gga("120000").replace("$", "!")];
+  const lines = [ais, own, wind, ...alike, gga("120000")];
+  const others = [
+    `sentence/AIVDM=${ais}`,
+    `sentence/PMTK001=${own}`,
+    `sentence/WIMWV=${wind}`,
+    `sentence/PXGGA=${alike[0]}`,
+    `sentence/GPGGA=${alike[1]}`,
+  ];
   assert.deepEqual(says({ sentences: "others" }, ...lines), others);
   assert.deepEqual(says({ sentences: "all" }, ...lines), [
     ...others,
