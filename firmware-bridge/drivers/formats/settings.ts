@@ -103,17 +103,19 @@ function conflicts(settings: ContentSettings): Conflict[] {
 
 /** Places that no line can fill, where it is known beforehand what a line has. */
 function unknownPlaces(settings: ContentSettings): Conflict[] {
+  const { format, columns } = settings;
+  if (format !== "csv" && format !== "regex") return [];
   const known = knownNames(settings);
-  if (known.length === 0) return [];
+  const isKnown = (place: string) =>
+    known.includes(place) || (format === "csv" && isNumberBeyond(place, columns.length));
   const places = {
     channel: new ChannelTemplate(settings.channel ?? "").names,
     value: new Template(settings.value ?? "").names,
   };
+  const fields = known.map((it) => `{${it}}`).join(", ") || "of numbers, as {1}";
   return (["channel", "value"] as const).flatMap((key): Conflict[] => {
-    const unknown = places[key].find((place) => !known.includes(place) && !isNumber(place));
-    if (unknown === undefined) return [];
-    const message = `allowed: text with the places {${known.join("}, {")}}, not {${unknown}}`;
-    return [[key, message]];
+    const unknown = places[key].find((place) => !isKnown(place));
+    return unknown === undefined ? [] : [[key, `allowed: places ${fields}, not {${unknown}}`]];
   });
 }
 
@@ -123,9 +125,9 @@ function knownNames({ format, columns, patterns }: ContentSettings): readonly st
   return patterns.map(groupNames).flatMap((names) => (names instanceof Error ? [] : names));
 }
 
-/** A field of CSV that is beyond the columns. */
-function isNumber(place: string): boolean {
-  return /^[1-9][0-9]*$/.test(place);
+/** A field of CSV that has its number for a name, since it has no column. */
+function isNumberBeyond(place: string, columns: number): boolean {
+  return /^[1-9][0-9]*$/.test(place) && Number(place) > columns;
 }
 
 /** The channels that the settings name. */
