@@ -2,15 +2,18 @@
 // Path: test. Touches: child processes, pseudo-terminals, a loopback port; simavr, gps.fake.
 
 import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { crc32 } from "node:zlib";
 import { CHECKSUMS } from "../../../firmware-bridge/drivers/framing/checksums.ts";
 import { cobs } from "../../../firmware-bridge/drivers/framing/cobs.ts";
 import { Pty } from "../../support/pty.ts";
+import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { TestBroker } from "../../support/test-broker.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { Bridge, START_MS_MAX } from "../bridge-process.ts";
-import { Uno } from "../peers/avr/avr.ts";
+import { builtHex, Uno } from "../peers/avr/avr.ts";
 import { GpsReceiver } from "../peers/nmea/nmea.ts";
 
 /** A broker and a bridge with one device, `box`, at this port; resolves when it is online. */
@@ -67,6 +70,26 @@ test("an Arduino's lines become channels by an expression, and its lamp obeys a 
   await broker.publish("serial/box/set/lamp", "blink");
   await waitFor("the refusal", () => lastResult(broker).state === "failed");
   assert.equal(lastResult(broker).reason, 'lamp takes "on", "off"');
+});
+
+test("the sketch and the settings of the page on lines do together what it says", async (t) => {
+  const page = new URL("../../../firmware-bridge/drivers/lines/lines.md", import.meta.url);
+  const example = readFileSync(page, "utf8").split("## Example")[1] ?? "";
+  const block = (language: string) =>
+    new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\``, "ms").exec(example)?.[1] ?? "";
+  const sketch = join(temporaryFolder(t), "station.ino");
+  writeFileSync(sketch, block("cpp"));
+  const uno = await Uno.plugIn(t, { hex: builtHex("station", sketch) });
+  const [, settings = ""] = block("toml").split('device = "uno"\n');
+  const broker = await bridged(t, uno.path, settings);
+  await said(broker, "cellar/t", 2);
+  await said(broker, "cellar/light", 2);
+  assert.match(broker.texts("serial/box/cellar/t")[0] ?? "", /^-?\d+\.\d\d$/);
+  await broker.publish("serial/box/set/led", "on");
+  await waitFor("the result", () => lastResult(broker).state === "done");
+  await broker.publish("serial/box/set/led", "blink");
+  await waitFor("the refusal", () => lastResult(broker).state === "failed");
+  assert.equal(lastResult(broker).reason, 'led takes "on", "off"');
 });
 
 test("a GPS receiver's positions come whole, one for each of its moments", async (t) => {

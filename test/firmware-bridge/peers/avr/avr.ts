@@ -80,8 +80,12 @@ export class Uno {
 
 /** The sketch as a file in Intel's hexadecimal form, which avrdude takes too. */
 export function sketchHex(sketch: Sketch): string {
-  const source = SKETCHES[sketch];
-  return made(`${sketch}.hex`, [source, import.meta.filename], (hex) => {
+  return builtHex(sketch, SKETCHES[sketch]);
+}
+
+/** The same of a sketch at that path. */
+export function builtHex(name: string, source: string): string {
+  return made(`${name}.hex`, [source, import.meta.filename], (hex) => {
     const [cpp, elf] = [`${hex}.cpp`, `${hex}.elf`];
     // A sketch is C++ to which Arduino's tools add this line.
     writeFileSync(cpp, `#include <Arduino.h>\n#include "${source}"\n`);
