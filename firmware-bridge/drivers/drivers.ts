@@ -7,12 +7,14 @@ import { dsmr } from "./dsmr/dsmr.ts";
 import { frames } from "./frames/frames.ts";
 import type { DriverKind } from "./kind.ts";
 import { lines } from "./lines/lines.ts";
+import { mqtt } from "./mqtt/mqtt.ts";
 import { nmea } from "./nmea/nmea.ts";
 
 const DRIVERS: Readonly<Record<string, DriverKind>> = {
   dsmr,
   frames,
   lines,
+  mqtt,
   nmea,
 };
 

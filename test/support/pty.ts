@@ -59,6 +59,11 @@ export class Pty {
     return this.#received;
   }
 
+  /** `hear` gets what the device is told from now on, as it comes. */
+  onTold(hear: (bytes: Buffer) => void): void {
+    this.#script.stdout?.on("data", hear);
+  }
+
   /** The device takes nothing until `resume`, and can still speak: XOFF. */
   stall(): void {
     execFileSync("stty", ["-F", this.path, "ixon"]);
