@@ -8,6 +8,7 @@ import { frames } from "./frames/frames.ts";
 import type { DriverKind } from "./kind.ts";
 import { lines } from "./lines/lines.ts";
 import { mqtt } from "./mqtt/mqtt.ts";
+import { mysensors } from "./mysensors/mysensors.ts";
 import { nmea } from "./nmea/nmea.ts";
 
 const DRIVERS: Readonly<Record<string, DriverKind>> = {
@@ -15,6 +16,7 @@ const DRIVERS: Readonly<Record<string, DriverKind>> = {
   frames,
   lines,
   mqtt,
+  mysensors,
   nmea,
 };
 
