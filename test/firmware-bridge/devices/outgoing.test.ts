@@ -1,0 +1,153 @@
+// outgoing.test: what is sent, sent again and given up of what a client has to say.
+// Path: test. Touches: nothing; the clock is mocked.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type IPublishPacket, parser } from "mqtt-packet";
+import { Outgoing, type Refusal } from "../../../firmware-bridge/devices/outgoing.ts";
+
+const NOT_AUTHORIZED = 0x87;
+const QUOTA_EXCEEDED = 0x97;
+const TERMS = { sessionPresent: true, receiveMaximum: 65_535, maximumPacketBytes: 1_000 };
+
+function setUp(messagesMax = 10) {
+  const refusals: Refusal[] = [];
+  const outgoing = new Outgoing({ messagesMax, onRefused: (refusal) => refusals.push(refusal) });
+  let sent: IPublishPacket[] = [];
+  const packets = parser({ protocolVersion: 5 });
+  packets.on("packet", (packet) => sent.push(packet as IPublishPacket));
+  return {
+    outgoing,
+    refusals,
+    connect: (some: Partial<typeof TERMS> = {}) =>
+      outgoing.connected({ ...TERMS, ...some }, (bytes) => packets.parse(bytes)),
+    publish: (text: string) =>
+      outgoing.publish({ topic: "t", payload: Buffer.from(text), retain: false }),
+    say: (topic: string, text: string) =>
+      outgoing.say({ topic, payload: Buffer.from(text), retain: true }),
+    /** What was sent since it was asked last. */
+    sent() {
+      const since = sent;
+      sent = [];
+      return since;
+    },
+    texts() {
+      return this.sent().map(({ payload }) => payload.toString());
+    },
+  };
+}
+
+test("hands out each packet identifier before any a second time, and none that is taken", () => {
+  const it = setUp(70_000);
+  it.connect();
+  const first = new Set<number>();
+  it.publish("kept");
+  const kept = it.sent()[0]?.messageId ?? 0;
+  for (let n = 0; n < 65_533; n += 1) {
+    it.publish("x");
+    const id = it.sent()[0]?.messageId ?? 0;
+    first.add(id);
+    it.outgoing.puback(id, 0, undefined);
+  }
+  assert.equal(first.size, 65_533);
+  assert.ok(!first.has(kept));
+  it.publish("again");
+  assert.equal(it.sent()[0]?.messageId, kept + 1);
+});
+
+test("sends what is in flight again with DUP, but not to a broker that lost the session", () => {
+  const it = setUp();
+  it.connect();
+  it.publish("1");
+  it.publish("2");
+  const ids = it.sent().map(({ messageId }) => messageId);
+  it.outgoing.disconnected();
+  it.publish("3");
+  it.connect();
+  const again = it.sent();
+  assert.deepEqual(
+    again.map(({ payload, dup }) => [payload.toString(), dup]),
+    [
+      ["1", true],
+      ["2", true],
+      ["3", false],
+    ],
+  );
+  assert.deepEqual(
+    again.slice(0, 2).map(({ messageId }) => messageId),
+    ids,
+  );
+  it.outgoing.disconnected();
+  it.connect({ sessionPresent: false });
+  assert.deepEqual(
+    it.sent().map(({ dup }) => dup),
+    [false, false, false],
+  );
+});
+
+test("has no more under way than the broker's Receive Maximum, also of what is sent again", () => {
+  const it = setUp();
+  it.connect();
+  for (const text of "12345678") it.publish(text);
+  it.sent();
+  it.outgoing.disconnected();
+  it.connect({ receiveMaximum: 2 });
+  const [first, second, third] = it.sent();
+  assert.equal(third, undefined);
+  it.outgoing.puback(first?.messageId ?? 0, 0, undefined);
+  it.outgoing.puback(second?.messageId ?? 0, 0, undefined);
+  assert.deepEqual(it.texts(), ["3", "4"]);
+});
+
+test("says what is urgent past messages that wait, and of a retained topic the newest alone", () => {
+  const it = setUp();
+  for (const text of "123") it.publish(text);
+  it.say("a", "old");
+  it.say("b", "other");
+  it.say("a", "new");
+  it.connect({ receiveMaximum: 4 });
+  assert.deepEqual(it.texts(), ["other", "new"]);
+});
+
+test("drops and tells what the broker refuses for good, and what is too long for it", () => {
+  const it = setUp();
+  it.connect();
+  it.publish("no");
+  it.outgoing.puback(it.sent()[0]?.messageId ?? 0, NOT_AUTHORIZED, "because");
+  it.publish("x".repeat(2_000));
+  assert.deepEqual(
+    it.refusals.map(({ reasonCode, said }) => [reasonCode, said?.replace(/\d+/, "n")]),
+    [
+      [NOT_AUTHORIZED, "because"],
+      [0x95, "n bytes"],
+    ],
+  );
+  assert.equal(it.outgoing.refusedForGood, 2);
+  assert.equal(it.outgoing.acknowledged, 0);
+  assert.equal(it.outgoing.isIdle, true);
+});
+
+test("keeps what the broker has no room for, in order, and holds the port back", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const it = setUp(3);
+  it.connect();
+  for (const text of "123") assert.equal(it.publish(text), undefined);
+  const room = it.publish("4");
+  assert.ok(room);
+  for (const { messageId } of it.sent()) {
+    it.outgoing.puback(messageId ?? 0, QUOTA_EXCEEDED, undefined);
+  }
+  assert.deepEqual(it.texts(), []);
+  for (const waitMs of [500, 1_000, 2_000]) {
+    t.mock.timers.tick(waitMs);
+    const [one, ...more] = it.sent();
+    assert.deepEqual([one?.payload.toString(), more], ["1", []]);
+    it.outgoing.puback(one?.messageId ?? 0, QUOTA_EXCEEDED, undefined);
+  }
+  t.mock.timers.tick(4_000);
+  it.outgoing.puback(it.sent()[0]?.messageId ?? 0, 0, undefined);
+  await room;
+  assert.deepEqual(it.texts(), ["2", "3", "4"]);
+  assert.equal(it.outgoing.size, 3);
+  assert.deepEqual(it.refusals, []);
+});
