@@ -22,7 +22,7 @@ writeToStream.cacheNumbers = false;
 
 const MQTT_5 = { protocolVersion: 5 } as const;
 /** The looks at a connection in one time of keep alive; silent for this many more, it is dead. */
-const LOOKS = 2;
+const LOOKS = 3;
 const SILENT_LOOKS_MAX = 3;
 /** Between two writes; what comes after a longer pause is written at once. */
 const WRITE_MS_LEAST = 8;

@@ -1,0 +1,295 @@
+// telling.test: what is told of devices beside their messages: presence, documents, policies, faults.
+// Path: test. Touches: loopback ports, temporary folders.
+
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { join } from "node:path";
+import type { Duplex } from "node:stream";
+import { type TestContext, test } from "node:test";
+import { connectAsync } from "mqtt";
+import type { DeviceDocument } from "../../../firmware-bridge/devices/document.ts";
+import { OwnClient } from "../../../firmware-bridge/devices/own-client.ts";
+import { temporaryFolder } from "../../support/temporary-folder.ts";
+import { TestBroker } from "../../support/test-broker.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { capturedLog } from "../captured-log.ts";
+import { AVAILABILITY, connected, done, setUp } from "./setup.ts";
+
+const DOCUMENT = "sluice/device/box";
+const CONFIG = "homeassistant/device/sluice_gw-001_box/config";
+
+function documents(broker: TestBroker): DeviceDocument[] {
+  return broker.texts(DOCUMENT).map((text) => JSON.parse(Buffer.from(text, "latin1").toString()));
+}
+
+/** What the broker retains, by topic. */
+async function retained(t: TestContext, broker: TestBroker): Promise<Map<string, string>> {
+  const client = await connectAsync(broker.url, { protocolVersion: 5 });
+  t.after(() => client.endAsync(true));
+  const found = new Map<string, string>();
+  client.on("message", (topic, payload) => found.set(topic, payload.toString()));
+  await client.subscribeAsync("#", { qos: 0 });
+  // It comes behind all that is retained.
+  await broker.publish("the/end", "");
+  await waitFor("the end", () => found.has("the/end"));
+  found.delete("the/end");
+  return found;
+}
+
+test("says in one retained document what is known of a device", async (t) => {
+  const link = {
+    name: "port",
+    model: "Vitodens",
+    channels: [{ name: "t", unit: "°C", retain: true }],
+  };
+  const { broker, device } = await connected(t, {}, { link });
+  device.describe({
+    model: "not this one",
+    firmware: "1.2",
+    channels: [{ name: "led", kind: "boolean", writable: true }],
+  });
+  device.online(done);
+  await waitFor("the document", () => documents(broker).at(-1)?.state === "online");
+  const { since, ...document } = documents(broker).at(-1) ?? { since: "" };
+  assert.deepEqual(document, {
+    name: "box",
+    bridge: "gw-001",
+    link: "port",
+    driver: "lines",
+    model: "Vitodens",
+    firmware: "1.2",
+    state: "online",
+    channels: [
+      { name: "t", unit: "°C", retain: true },
+      { name: "led", kind: "boolean", writable: true },
+    ],
+  });
+  assert.ok(Math.abs(Date.parse(since) - Date.now()) < 10_000);
+  const told = broker.received.find(({ topic }) => topic === DOCUMENT);
+  assert.deepEqual([told?.client, told?.qos, told?.retain], ["serial-box", 1, true]);
+});
+
+test("adds the channels that it sees, at most once a second, and not without bound", async (t) => {
+  const { broker, device, host } = await connected(t);
+  device.online(done);
+  for (let n = 0; n < 300; n += 1) {
+    await device.publish({ channel: `c${n}`, payload: Buffer.from("1") });
+  }
+  host.offline("unplugged");
+  await waitFor("its end", () => documents(broker).at(-1)?.why === "unplugged");
+  const last = documents(broker).at(-1);
+  assert.equal(last?.state, "offline");
+  assert.equal(last?.channels.length, 200);
+  assert.deepEqual(last?.channels[0], { name: "c0" });
+  assert.ok(documents(broker).length <= 3);
+});
+
+test("is offline when it is silent for too long, and online with its next message", async (t) => {
+  const devices = [{ name: "box", silent_seconds_max: 1 }];
+  const { broker, device } = await connected(t, {}, { link: { devices } });
+  device.online(done);
+  const availability = () => broker.texts(AVAILABILITY).slice(1).join();
+  await waitFor("silence", () => availability() === "online,offline");
+  await waitFor("why", () => documents(broker).at(-1)?.why === "silent for 1 s");
+  await broker.publish("serial/box/set", "x");
+  await waitFor("its result", () => broker.texts("serial/box/result").at(-1)?.includes("done"));
+  await device.publish({ channel: "t", payload: Buffer.from("1") });
+  await waitFor("online", () => availability() === "online,offline,online");
+});
+
+test("says of each message when it was received, unless the settings want none of that", async (t) => {
+  const { broker, device } = await connected(t);
+  await device.publish({
+    channel: "t",
+    payload: Buffer.from("1"),
+    receivedAtMs: 1_700_000_000_123,
+  });
+  await waitFor("the message", () => broker.texts("serial/box/t").length > 0);
+  const message = broker.received.find(({ topic }) => topic === "serial/box/t");
+  assert.deepEqual(
+    { ...message?.properties?.userProperties },
+    {
+      "sluice-received": "2023-11-14T22:13:20.123Z",
+    },
+  );
+  const other = await connected(t, { received_property: false });
+  await other.device.publish({ channel: "t", payload: Buffer.from("1") });
+  await waitFor("the message", () => other.broker.texts("serial/box/t").length > 0);
+  const plain = other.broker.received.find(({ topic }) => topic === "serial/box/t");
+  assert.equal(plain?.properties, undefined);
+});
+
+test("tells channels by their policies, and the last value when the link goes", async (t) => {
+  const channels = [
+    { name: "*", dead_band: 0 },
+    { name: "t", throttle_ms: 60_000, retain: true },
+    { name: "h", device: "another", throttle_ms: 60_000 },
+  ];
+  const { broker, device, host } = await connected(t, {}, { link: { channels } });
+  device.online(done);
+  for (const [channel, text] of [
+    ["t", "1"],
+    ["t", "2"],
+    ["t", "3"],
+    ["h", "1"],
+    ["h", "1"],
+    ["h", "2"],
+  ] as const) {
+    await device.publish({ channel, payload: Buffer.from(text) });
+  }
+  await waitFor("h", () => broker.texts("serial/box/h").length === 2);
+  assert.deepEqual(broker.texts("serial/box/t"), ["1"]);
+  host.offline("unplugged");
+  await waitFor("the last", () => broker.texts("serial/box/t").length === 2);
+  assert.deepEqual(broker.texts("serial/box/t"), ["1", "3"]);
+  assert.equal((await retained(t, broker)).get("serial/box/t"), "3");
+  assert.equal(host.counts.devices[0]?.droppedByPolicy, 2);
+});
+
+test("keeps messages for which the broker has no room until it has, in order", async (t) => {
+  const { broker, device, captured } = await connected(t, { unacknowledged_max: 3 });
+  broker.fill(true);
+  let taken = 0;
+  void (async () => {
+    for (let n = 1; n <= 8; n += 1, taken += 1) {
+      await device.publish({ channel: "t", payload: Buffer.from(String(n)) });
+    }
+  })();
+  const waiting = "the broker takes nothing now; waiting";
+  await waitFor("the refusal", () => captured.count("warn", waiting) > 0);
+  assert.equal(taken, 3);
+  broker.fill(false);
+  await waitFor("all of them", () => broker.texts("serial/box/t").length === 8);
+  assert.deepEqual(broker.texts("serial/box/t").join(""), "12345678");
+});
+
+test("drops and counts what it has no right to publish, and names the right", async (t) => {
+  const rights = [{ publish: ["serial/+/availability"], subscribe: ["#"] }];
+  const options = { rights, users: { boiler: "secret" } };
+  const broker = await TestBroker.start(t, options);
+  const password_file = join(temporaryFolder(t), "password");
+  writeFileSync(password_file, "secret\n");
+  const link = { username: "boiler", password_file };
+  const { device, host, captured } = setUp(t, { broker: broker.url }, { link });
+  await waitFor("the device", () => broker.texts(AVAILABILITY).length > 0);
+  await device.publish({ channel: "t", payload: Buffer.from("1") });
+  await waitFor("both refusals", () => host.counts.devices[0]?.refused === 2);
+  const lines = captured.lines.filter(({ msg }) => msg === "refused by the broker, so dropped");
+  assert.equal(lines.length, 1);
+  assert.equal(
+    lines[0]?.mend,
+    'give user "boiler" the right to publish sluice/device/box in [[access.rights]]',
+  );
+});
+
+test("is who the settings say: the device's own words, the link's, and the bridge's", async (t) => {
+  const broker = await TestBroker.start(t);
+  const devices = [{ name: "two", client_id: "second" }];
+  const link = { client_id: "first", devices };
+  const { host } = setUp(t, { broker: broker.url, client_id: "itself" }, { link });
+  host.device("two");
+  host.device("three");
+  const who = () => new Set(broker.received.map(({ client }) => client));
+  await waitFor("all of them", () => who().size === 3);
+  assert.deepEqual(who(), new Set(["first", "second", "serial-three"]));
+});
+
+test("says that two devices have one client id", async (t) => {
+  const broker = await TestBroker.start(t);
+  const devices = [{ name: "two", client_id: "serial-box" }];
+  const { host, captured } = setUp(t, { broker: broker.url }, { link: { devices } });
+  host.device("two");
+  const line = captured.lines.find(({ msg }) => msg === "client id twice");
+  assert.deepEqual(
+    [line?.clientId, line?.one, line?.other],
+    ["serial-box", "device box of link box", "device two of link box"],
+  );
+});
+
+test("takes all away that the broker retains of a device that is removed", async (t) => {
+  const channels = [{ name: "t", retain: true }];
+  const settings = { discovery_prefix: "homeassistant" };
+  const { broker, device, host } = await connected(t, settings, { link: { channels } });
+  device.online(done);
+  await device.publish({ channel: "t", payload: Buffer.from("1") });
+  await waitFor("all of it", () => broker.texts(CONFIG).length > 0);
+  await waitFor("t", () => broker.texts("serial/box/t").length > 0);
+  assert.deepEqual([...(await retained(t, broker)).keys()].toSorted(), [
+    CONFIG,
+    AVAILABILITY,
+    "serial/box/t",
+    DOCUMENT,
+  ]);
+  host.remove("box");
+  await waitFor("the document's end", () => broker.texts(DOCUMENT).at(-1) === "");
+  assert.deepEqual(await retained(t, broker), new Map());
+  assert.deepEqual(host.counts.devices, []);
+  host.device("box").online(done);
+  await waitFor("it again", () => broker.texts(AVAILABILITY).at(-1) === "online");
+});
+
+test("clears what devices that are in the settings no more have left behind, and nothing else", async (t) => {
+  const channels = [{ name: "t", retain: true }];
+  const settings = { discovery_prefix: "homeassistant" };
+  const { broker, devices, device } = await connected(t, settings, { link: { channels } });
+  await device.publish({ channel: "t", payload: Buffer.from("1") });
+  await waitFor("all of it", () => broker.texts(CONFIG).length > 0);
+  await devices.stop();
+  const others = [
+    '{"name":"x","bridge":"gw-002","channels":[]}',
+    "[[",
+    "{}",
+    '{"bridge":"gw-001"}',
+  ];
+  for (const [index, text] of others.entries()) {
+    await broker.publish(`sluice/device/other${index}`, text, { retain: true });
+  }
+  const hostile = '{"name":"y","bridge":"gw-001","channels":[{"name":"#","retain":true}]}';
+  await broker.publish("sluice/device/y", hostile, { retain: true });
+  const { log } = capturedLog();
+  const door = { open: openTo(broker), username: undefined, password: undefined };
+  const own = new OwnClient({
+    clientId: "itself",
+    door,
+    bridge: "gw-001",
+    discoveryPrefix: "homeassistant",
+    isKnown: (name) => name === "known",
+    log,
+    graceMs: 200,
+  });
+  t.after(() => own.stop());
+  await waitFor("both documents' end", () => {
+    return ["box", "y"].every((name) => broker.texts(`sluice/device/${name}`).at(-1) === "");
+  });
+  assert.deepEqual(
+    [...(await retained(t, broker)).keys()].toSorted(),
+    others.map((_, index) => `sluice/device/other${index}`),
+  );
+});
+
+test("shows frames that were not understood, so many a second, and counts the others", async (t) => {
+  const { broker, host } = await connected(t);
+  const topic = "serial/box/debug";
+  const shown = () => {
+    host.fault("no frame", Buffer.alloc(300, 0xab));
+    return broker.texts(topic).length > 0;
+  };
+  await waitFor("the first", shown);
+  const { at, ...first } = JSON.parse(broker.texts(topic)[0] ?? "");
+  assert.ok(Math.abs(Date.parse(at) - Date.now()) < 10_000);
+  delete first.dropped;
+  assert.deepEqual(first, { reason: "no frame", bytes: "ab".repeat(256), length: 300 });
+  for (let n = 0; n < 50; n += 1) host.fault("no frame");
+  await waitFor("the next", () => {
+    host.fault("no frame");
+    return broker.texts(topic).length > 1;
+  });
+  assert.ok(JSON.parse(broker.texts(topic)[1] ?? "").dropped >= 50);
+  const message = broker.received.find((it) => it.topic === topic);
+  assert.deepEqual([message?.client, message?.qos, message?.retain], ["firmware-bridge", 0, false]);
+});
+
+function openTo(broker: TestBroker): () => Duplex {
+  return () => connect(broker.port, "127.0.0.1");
+}
