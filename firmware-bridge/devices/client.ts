@@ -1,8 +1,9 @@
 // client: one connection to the broker as an MQTT 5.0 client: bytes, CONNECT, keep alive, its end.
 // Path: connection → [client] → broker. Touches: the stream that it is given, the clock.
 //
-// Packets are joined into one write, of a turn of the event loop or, when there was a write just
-// before, of a few milliseconds: writes are most of what a message costs. Which messages are sent, and sent again, is outgoing.ts' affair.
+// Packets are joined into one write: those of a turn of the event loop or, when there was a write
+// just before, of a few milliseconds. Writes are most of what a message costs. Which messages are
+// sent, and sent again, is outgoing.ts' affair.
 
 import type { Duplex } from "node:stream";
 import {

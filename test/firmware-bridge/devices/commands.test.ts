@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { joinProperties } from "#contract/properties";
+import { joinProperties, userProperty } from "#contract/properties";
 import type { CarryOut, Outcome } from "../../../firmware-bridge/driver.ts";
 import { Pty } from "../../support/pty.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
@@ -145,7 +145,10 @@ test("answers on the response topic too, with the correlation data and the id of
   device.online(done);
   await broker.publish("serial/box/set/led", "1", { properties: asking("answers/me", "c-1") });
   await broker.publish("serial/box/set/led", "0", {
-    properties: asking("answers/me", "\u0001\u0002"),
+    properties: joinProperties([
+      asking("answers/me", "\u0001\u0002"),
+      userProperty("sluice-command", "1700-0"),
+    ]),
     command: "1700-0",
   });
   await waitFor("the answers", () => broker.texts("answers/me").length === 4);
