@@ -64,8 +64,8 @@ export class OwnClient {
       onConnected: () => {
         this.#sweep ??= setTimeout(() => this.#clear(), options.graceMs ?? LIMITS.graceMs);
       },
-      onMessage: ({ retain, payload }) => {
-        if (retain) this.#find(payload);
+      onMessage: ({ retain, topic, payload }) => {
+        if (retain) this.#find(topic, payload);
       },
     });
     this.#connection.start();
@@ -82,9 +82,9 @@ export class OwnClient {
     await this.#connection.close();
   }
 
-  #find(payload: Buffer | string): void {
+  #find(topic: string, payload: Buffer | string): void {
     const document = leftoverOf(payload);
-    if (document?.bridge !== this.#options.bridge) return;
+    if (document?.bridge !== this.#options.bridge || topic !== documentTopic(document.name)) return;
     if (this.#found.size < LIMITS.documentsMax) this.#found.set(document.name, document);
   }
 

@@ -61,7 +61,6 @@ export class Telemetry {
   repeat(isRepeating: boolean): void {
     if (isRepeating === this.#isRepeating) return;
     this.#isRepeating = isRepeating;
-    if (!isRepeating) this.flush();
     this.#schedule();
   }
 

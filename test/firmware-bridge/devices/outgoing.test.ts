@@ -141,7 +141,7 @@ test("keeps what the broker has no room for, in order, and holds the port back",
   for (const waitMs of [500, 1_000, 2_000]) {
     t.mock.timers.tick(waitMs);
     const [one, ...more] = it.sent();
-    assert.deepEqual([one?.payload.toString(), more], ["1", []]);
+    assert.deepEqual([one?.payload.toString(), one?.dup, more], ["1", false, []]);
     it.outgoing.puback(one?.messageId ?? 0, QUOTA_EXCEEDED, undefined);
   }
   t.mock.timers.tick(4_000);
