@@ -231,6 +231,17 @@ test("takes all away that the broker retains of a device that is removed", async
   await waitFor("it again", () => broker.texts(AVAILABILITY).at(-1) === "online");
 });
 
+test("takes it away later, when the broker is not there at the time", async (t) => {
+  const { broker, device, host } = await connected(t);
+  device.online(done);
+  await waitFor("online", () => broker.texts(AVAILABILITY).at(-1) === "online");
+  await broker.stop();
+  host.remove("box");
+  await broker.start();
+  await waitFor("the document's end", () => broker.texts(DOCUMENT).at(-1) === "");
+  assert.deepEqual(await retained(t, broker), new Map());
+});
+
 test("clears what devices that are in the settings no more have left behind, and nothing else", async (t) => {
   const channels = [{ name: "t", retain: true }];
   const settings = { discovery_prefix: "homeassistant" };
