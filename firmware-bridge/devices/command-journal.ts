@@ -5,6 +5,8 @@ import * as v from "valibot";
 import type { Memory, Outcome } from "../driver.ts";
 
 const DEVICES_MAX = 10_000;
+/** An outcome waits so long for what is written anyway: each write syncs the disk. */
+const FINISH_MS_MAX = 500;
 
 const Entry = v.object({
   key: v.string(),
@@ -29,6 +31,7 @@ export class CommandJournal {
   readonly #entries = new Map<string, JournalEntry>();
   #writing: Promise<void> = Promise.resolve();
   #next: Promise<void> | undefined;
+  #finishing: NodeJS.Timeout | undefined;
 
   constructor(memory: Memory) {
     this.#memory = memory;
@@ -47,11 +50,17 @@ export class CommandJournal {
     await this.#write();
   }
 
-  /** Written with what comes next, and soon: until then it counts as under way. */
+  /** Written with what comes next, or soon: until then it counts as under way. */
   finish(device: string, key: string, outcome: Outcome): void {
     if (this.#entries.get(device)?.key !== key) return;
     this.#set(device, { key, outcome });
-    this.#write().catch(() => {
+    this.#finishing ??= setTimeout(() => void this.flush(), FINISH_MS_MAX);
+  }
+
+  /** Resolves when what was finished is on disk, or cannot be. */
+  async flush(): Promise<void> {
+    if (!this.#finishing) return;
+    await this.#write().catch(() => {
       // The next command of any device fails by the same disk, and says so.
     });
   }
@@ -75,6 +84,8 @@ export class CommandJournal {
       .catch(() => {})
       .then(() => {
         this.#next = undefined;
+        clearTimeout(this.#finishing);
+        this.#finishing = undefined;
         this.#writing = this.#memory.write(Object.fromEntries(this.#entries));
         return this.#writing;
       });

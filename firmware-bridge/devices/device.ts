@@ -53,6 +53,8 @@ export interface DeviceCounts {
   /** By the broker, for good. */
   readonly refused: number;
   readonly droppedByPolicy: number;
+  /** For want of room, by a driver that does not wait for it. */
+  readonly droppedWithoutRoom: number;
   /** Not acknowledged yet. */
   readonly unacknowledged: number;
   readonly commands: Readonly<CommandCounts>;
@@ -111,6 +113,7 @@ export class MqttDevice implements Device {
       acknowledged: this.#outgoing.acknowledged,
       refused: this.#outgoing.refusedForGood,
       droppedByPolicy: this.#telemetry.dropped,
+      droppedWithoutRoom: this.#outgoing.discarded,
       unacknowledged: this.#outgoing.size,
       commands: { ...this.#commands.counts },
     };
@@ -197,6 +200,7 @@ export class MqttDevice implements Device {
         if (this.#description.saw(name)) this.#tellDocument();
       },
       publish: (publication) => this.#outgoing.publish(publication),
+      hasRoom: () => this.#outgoing.hasRoom,
     });
   }
 

@@ -87,6 +87,7 @@ export class Devices {
   async stop(): Promise<void> {
     const stopping = [...this.#hosts.values()].map((host) => host.stop());
     await Promise.all([...stopping, this.#own.stop()]);
+    await this.#journal.flush();
   }
 
   #connect(

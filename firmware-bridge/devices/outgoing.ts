@@ -10,6 +10,8 @@ const LIMITS = { retryMsLeast: 500, retryMsMost: 30_000 } as const;
 /** SUBSCRIBE has the identifier above these. */
 const PACKET_ID_MAX = 65_534;
 export const SUBSCRIBE_ID = 65_535;
+/** Messages without room, of a driver that does not wait or of timers; what comes then is dropped. */
+const OVERFLOW_MAX = 10_000;
 /** What messages leave of the broker's Receive Maximum to all else. */
 const URGENT_SHARE = 2;
 const MQTT_5 = { protocolVersion: 5 } as const;
@@ -87,9 +89,13 @@ export class Outgoing {
     return this.#messageCount;
   }
 
-  /** Messages that had no room before it was closed. */
+  /** Messages that had no room: over what may wait for it, and when it was closed. */
   get discarded(): number {
     return this.#discarded;
+  }
+
+  get hasRoom(): boolean {
+    return this.#messageCount < this.#options.messagesMax && this.#overflow.length === 0;
   }
 
   /** Is all said and acknowledged, the urgent too? */
@@ -100,11 +106,11 @@ export class Outgoing {
   /** Enters a message, at once or when there is room for it, which is when the promise resolves. */
   publish(publication: Publication): Promise<void> | undefined {
     const entry = entryOf(publication, true);
-    if (this.#isClosed) {
+    if (this.#isClosed || this.#overflow.length >= OVERFLOW_MAX) {
       this.#discarded += 1;
       return undefined;
     }
-    if (this.#messageCount < this.#options.messagesMax && this.#overflow.length === 0) {
+    if (this.hasRoom) {
       this.#enter(entry);
       return undefined;
     }

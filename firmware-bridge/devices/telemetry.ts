@@ -8,6 +8,8 @@ import { isActive, Policies } from "./policy.ts";
 
 /** Channels that are remembered; noise may make more of them. */
 const CHANNELS_MAX = 1_000;
+/** Before what is due is looked at again, when there was no room for it. */
+const NO_ROOM_MS = 250;
 
 interface Way {
   readonly topic: string;
@@ -24,12 +26,17 @@ export interface TelemetryOptions {
   /** Of a channel that was not heard of before, or not for long. */
   readonly onChannel: (channel: string) => void;
   readonly publish: (publication: Publication) => Promise<void> | undefined;
+  /** Would a message have to wait for others? Then what timers bring about waits where it is. */
+  readonly hasRoom: () => boolean;
+  /** A clock that never goes back. */
+  readonly nowMs?: () => number;
 }
 
 /** The policies' timer is one for all channels, and there is none without policies. */
 export class Telemetry {
   readonly #options: TelemetryOptions;
   readonly #policies: Policies;
+  readonly #nowMs: () => number;
   readonly #ways = new Map<string, Way>();
   #timer: NodeJS.Timeout | undefined;
   #timerAtMs = Number.POSITIVE_INFINITY;
@@ -39,6 +46,7 @@ export class Telemetry {
 
   constructor(options: TelemetryOptions) {
     this.#options = options;
+    this.#nowMs = options.nowMs ?? (() => performance.now());
     this.#policies = new Policies({ policyOf: options.policyOf, channelsMax: CHANNELS_MAX });
   }
 
@@ -51,7 +59,7 @@ export class Telemetry {
     const way = this.#ways.get(message.channel) ?? this.#newWay(message.channel);
     if (!way.isActive) return this.#publish(message, way);
     const { channel, payload, receivedAtMs = Date.now() } = message;
-    const told = this.#policies.take({ channel, payload, receivedAtMs }, performance.now());
+    const told = this.#policies.take({ channel, payload, receivedAtMs }, this.#nowMs());
     const room = this.#publishAll(told);
     this.#schedule();
     return room;
@@ -66,12 +74,12 @@ export class Telemetry {
 
   /** What a throttle holds back is told now. */
   flush(): void {
-    void this.#publishAll(this.#policies.flush(performance.now()));
+    void this.#publishAll(this.#policies.flush(this.#nowMs()));
   }
 
   /** The policies are others than before. */
   reset(): void {
-    void this.#publishAll(this.#policies.reset(performance.now()));
+    void this.#publishAll(this.#policies.reset(this.#nowMs()));
     this.#ways.clear();
   }
 
@@ -119,15 +127,23 @@ export class Telemetry {
     if (nextMs === undefined || nextMs >= this.#timerAtMs) return;
     clearTimeout(this.#timer);
     this.#timerAtMs = nextMs;
-    this.#timer = setTimeout(
-      () => this.#tick(),
-      Math.max(1, Math.ceil(nextMs - performance.now())),
-    );
+    this.#timer = setTimeout(() => this.#tick(), Math.max(1, Math.ceil(nextMs - this.#nowMs())));
+  }
+
+  #tickAt(ms: number): void {
+    clearTimeout(this.#timer);
+    this.#timerAtMs = ms;
+    this.#timer = setTimeout(() => this.#tick(), Math.max(1, Math.ceil(ms - this.#nowMs())));
   }
 
   #tick(): void {
+    const nowMs = this.#nowMs();
+    if (!this.#options.hasRoom()) {
+      this.#tickAt(nowMs + NO_ROOM_MS);
+      return;
+    }
     this.#timerAtMs = Number.POSITIVE_INFINITY;
-    void this.#publishAll(this.#policies.due(performance.now(), this.#isRepeating));
+    void this.#publishAll(this.#policies.due(nowMs, this.#isRepeating));
     this.#schedule();
   }
 }

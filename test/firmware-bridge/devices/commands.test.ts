@@ -2,7 +2,8 @@
 // Path: test. Touches: loopback ports, pseudo-terminals, child processes, temporary folders.
 
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { joinProperties, userProperty } from "#contract/properties";
@@ -138,6 +139,29 @@ test("carries no command out twice through kill -9, and says that its fate is no
   );
   await waitFor("the device to hear it", () => pty.received.includes("second\n"));
   assert.ok(pty.received.toString().split("first\n").length <= 2, pty.received.toString());
+});
+
+test("tells again what became of a command whose acknowledgement was lost with the process", async (t) => {
+  const broker = await TestBroker.start(t);
+  const data = temporaryFolder(t);
+  const first = setUp(t, { broker: broker.url }, { data });
+  await waitFor("the device", () => broker.texts(AVAILABILITY).length > 0);
+  await broker.publish("serial/box/set", "x");
+  await first.devices.stop();
+  // As the process would have left it when it was killed behind the result.
+  const digest = createHash("sha256").update("serial/box/set\0x").digest("base64url");
+  const box = { key: `1 ${digest}`, outcome: { state: "failed", reason: "no such thing" } };
+  mkdirSync(join(data, "firmware-bridge"), { recursive: true });
+  writeFileSync(join(data, "firmware-bridge/_commands.json"), JSON.stringify({ box }));
+  const { device } = setUp(t, { broker: broker.url }, { data });
+  device.online(() => assert.fail("carried out"));
+  await waitFor("the result", () => states(broker).length > 0);
+  assert.deepEqual(JSON.parse(broker.texts(RESULT)[0] ?? ""), {
+    command: "set",
+    state: "failed",
+    reason: "no such thing",
+  });
+  await waitFor("the acknowledgement", () => acknowledgements(broker, "puback") === 1);
 });
 
 test("answers on the response topic too, with the correlation data and the id of the cloud", async (t) => {

@@ -151,3 +151,9 @@ test("keeps what the broker has no room for, in order, and holds the port back",
   assert.equal(it.outgoing.size, 3);
   assert.deepEqual(it.refusals, []);
 });
+
+test("is bounded, whoever does not wait for room, and counts what that costs", () => {
+  const it = setUp(2);
+  for (let n = 0; n < 10_010; n += 1) void it.publish("x");
+  assert.deepEqual([it.outgoing.size, it.outgoing.discarded], [2, 8]);
+});
