@@ -6,8 +6,11 @@ import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { connectAsync } from "mqtt";
 import { joinProperties, userProperty } from "#contract/properties";
 import type { CarryOut, Outcome } from "../../../firmware-bridge/driver.ts";
+import { accepts } from "../../../scripts/chain/ready.ts";
+import { freePlace, startGateway } from "../../journeys/support/gateway.ts";
 import { Pty } from "../../support/pty.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { TestBroker } from "../../support/test-broker.ts";
@@ -76,6 +79,34 @@ test("carries a command out once, though the broker dies meanwhile and comes bac
   await broker.start();
   await waitFor("both results", () => states(broker).filter((it) => it === "done").length === 2);
   assert.deepEqual(begun, ["first", "second"]);
+});
+
+test("carries each command out once through kill -9 of the broker, after which all come as repeats", async (t) => {
+  const place = await freePlace(t);
+  const broker = `mqtt://127.0.0.1:${place.mqttPort}`;
+  const start = async () => {
+    const gateway = startGateway(t, place);
+    await waitFor("the broker", () => accepts(place.mqttPort), START_MS_MAX);
+    return gateway;
+  };
+  const gateway = await start();
+  const { device, host } = setUp(t, { broker });
+  const { begun, carryOut, finish } = slow();
+  device.online(carryOut);
+  const counts = () => host.counts.devices[0];
+  await waitFor("the device", () => counts()?.acknowledged, START_MS_MAX);
+  const client = await connectAsync(broker, { protocolVersion: 5, reconnectPeriod: 0 });
+  t.after(() => client.endAsync(true));
+  for (const text of ["1", "2", "3"]) {
+    await client.publishAsync("serial/box/set", text, { qos: 1 });
+  }
+  await waitFor("the first", () => begun.length === 1);
+  gateway.child.kill("SIGKILL");
+  await gateway.exited;
+  await start();
+  finish();
+  await waitFor("all", () => counts()?.commands.done === 3, START_MS_MAX);
+  assert.deepEqual(begun, ["1", "2", "3"]);
 });
 
 test("acknowledges a command only when its result is at the broker", async (t) => {
