@@ -65,3 +65,7 @@ export function publishing(device: Device, from: number, to: number): () => numb
 
 export const upTo = (last: number) => Array.from({ length: last }, (_, index) => String(index + 1));
 export const firsts = (texts: readonly string[]) => [...new Set(texts)];
+
+/** What is not as the one before: availability may be said twice, as the correction of what was heard. */
+export const changes = (texts: readonly string[]) =>
+  texts.filter((it, index) => it !== texts[index - 1]);

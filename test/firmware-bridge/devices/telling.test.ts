@@ -14,7 +14,7 @@ import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { TestBroker } from "../../support/test-broker.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { capturedLog } from "../captured-log.ts";
-import { AVAILABILITY, connected, done, setUp } from "./setup.ts";
+import { AVAILABILITY, changes, connected, done, setUp } from "./setup.ts";
 
 const DOCUMENT = "sluice/device/box";
 const CONFIG = "homeassistant/device/sluice_gw-001_box/config";
@@ -99,8 +99,6 @@ test("is offline when it is silent for too long, and online with its next messag
   const devices = [{ name: "box", silent_seconds_max: 1 }];
   const { broker, device } = await connected(t, {}, { link: { devices } });
   device.online(done);
-  // It may be said twice: by the device, and as the correction of what it heard of itself.
-  const changes = (texts: string[]) => texts.filter((it, index) => it !== texts[index - 1]);
   const availability = () => changes(broker.texts(AVAILABILITY)).slice(1).join();
   await waitFor("silence", () => availability() === "online,offline");
   await waitFor("why", () => documents(broker).at(-1)?.why === "silent for 1 s");
