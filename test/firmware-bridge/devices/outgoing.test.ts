@@ -3,6 +3,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import fc from "fast-check";
 import { type IPublishPacket, parser } from "mqtt-packet";
 import { Outgoing, type Refusal } from "../../../firmware-bridge/devices/outgoing.ts";
 
@@ -156,4 +157,59 @@ test("is bounded, whoever does not wait for room, and counts what that costs", (
   const it = setUp(2);
   for (let n = 0; n < 10_010; n += 1) void it.publish("x");
   assert.deepEqual([it.outgoing.size, it.outgoing.discarded], [2, 8]);
+});
+
+test("loses nothing and keeps the order, however connections come and go", () => {
+  const steps = fc.array(
+    fc.oneof(
+      fc.record({ kind: fc.constant("publish" as const), count: fc.integer({ min: 1, max: 5 }) }),
+      fc.record({ kind: fc.constant("acknowledge" as const), count: fc.nat(6) }),
+      fc.record({
+        kind: fc.constant("break" as const),
+        receiveMaximum: fc.integer({ min: 1, max: 9 }),
+      }),
+    ),
+    { maxLength: 60 },
+  );
+  fc.assert(
+    fc.property(steps, fc.integer({ min: 1, max: 8 }), (run, messagesMax) => {
+      const it = setUp(messagesMax);
+      const seen: number[] = [];
+      let open: number[] = [];
+      let published = 0;
+      const take = () => {
+        for (const { payload, messageId = 0 } of it.sent()) {
+          seen.push(Number(payload.toString()));
+          open.push(messageId);
+        }
+        assert.equal(new Set(open).size, open.length);
+      };
+      const acknowledge = (count: number) => {
+        for (const id of open.splice(0, count)) it.outgoing.puback(id, 0, undefined);
+        take();
+      };
+      it.connect();
+      for (const step of run) {
+        if (step.kind === "publish") {
+          for (let n = 0; n < step.count; n += 1) void it.publish(String(published++));
+        } else if (step.kind === "acknowledge") acknowledge(step.count);
+        else {
+          it.outgoing.disconnected();
+          open = [];
+          it.connect({ receiveMaximum: step.receiveMaximum });
+          take();
+          assert.ok(open.length <= step.receiveMaximum);
+        }
+        take();
+        assert.ok(it.outgoing.size <= messagesMax);
+      }
+      for (let turn = 0; turn <= published && open.length > 0; turn += 1) acknowledge(open.length);
+      assert.deepEqual(
+        [...new Set(seen)],
+        Array.from({ length: published }, (_, n) => n),
+      );
+      assert.equal(it.outgoing.isIdle, true);
+    }),
+    { seed: 5, numRuns: 500 },
+  );
 });
