@@ -11,7 +11,7 @@ import { type LinkMode, LinkState } from "./link-state.ts";
 import { Loan } from "./loan.ts";
 import { holds } from "./node-watch.ts";
 import { openLink } from "./open-link.ts";
-import { type LinkCounts, newCounts, type OpenPort } from "./open-port.ts";
+import { type LinkCounts, newCounts, type OpenPort, UNPLUGGED } from "./open-port.ts";
 import { type Found, type FoundPort, type Place, placeOf } from "./place.ts";
 import { ROOTS, type Roots } from "./usb-ports.ts";
 
@@ -233,6 +233,8 @@ export class LinkSupervisor {
   #tellEnd(why: string): void {
     if (this.#stopping.signal.aborted || this.mode !== "up") return;
     if (why !== DRIVER_ENDED) this.#counts.disconnects += 1;
+    // What is plugged in again is another try, however soon it is there.
+    if (why === UNPLUGGED) this.#attempt = 0;
     this.#refuseLoan(why);
     this.#state.set("failing", why);
   }

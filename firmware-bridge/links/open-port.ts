@@ -3,6 +3,9 @@
 
 import type { Link } from "../driver.ts";
 
+/** Why a port is closed whose plug was pulled. */
+export const UNPLUGGED = "unplugged";
+
 /** A link that its supervisor can end, and whose end it sees. */
 export interface OpenPort extends Link {
   /** Resolves, with the reason, at once when the port is gone. */

@@ -10,7 +10,7 @@ import { readSync } from "node:fs";
 import type { LinuxPortBinding } from "@serialport/bindings-cpp";
 import { reasonOf } from "#contract/errors";
 import { ChunkQueue } from "./chunk-queue.ts";
-import type { LinkCounts } from "./open-port.ts";
+import { type LinkCounts, UNPLUGGED } from "./open-port.ts";
 
 export const READ_LIMITS = {
   /** Handed on at once; between two such chunks everybody else has a turn. */
@@ -101,7 +101,7 @@ export class PortReader {
   #takeBytes(count: number): void {
     // A terminal that was hung up (tty_ioctl(4)).
     if (count === 0) {
-      this.#gone("unplugged");
+      this.#gone(UNPLUGGED);
       return;
     }
     const nowMs = performance.now();
@@ -139,5 +139,5 @@ function isCanceled(fault: unknown): boolean {
 /** The kernel has many words for one thing. */
 function whyNotRead(fault: unknown): string {
   const reason = reasonOf(fault);
-  return /bad file descriptor|EIO|ENXIO|ENODEV/.test(reason) ? "unplugged" : reason;
+  return /bad file descriptor|EIO|ENXIO|ENODEV/.test(reason) ? UNPLUGGED : reason;
 }

@@ -11,7 +11,7 @@ import type { Chunk } from "../driver.ts";
 import { openBinding } from "./binding.ts";
 import { holderOf } from "./holder.ts";
 import { overrunsOf } from "./ioctl.ts";
-import { type LinkCounts, newCounts, type OpenPort } from "./open-port.ts";
+import { type LinkCounts, newCounts, type OpenPort, UNPLUGGED } from "./open-port.ts";
 import { setUpLines } from "./port-lines.ts";
 import { PortReader, READ_LIMITS } from "./port-reader.ts";
 import { allSent, writeAll } from "./port-writer.ts";
@@ -176,7 +176,7 @@ export class SerialPort implements OpenPort {
     this.#counts.bytesOut += bytes.length;
   }
 
-  readonly #unplugged = (): void => void this.close("unplugged");
+  readonly #unplugged = (): void => void this.close(UNPLUGGED);
 
   async #close(reason: string): Promise<void> {
     // Closing the poller is told as such an event, too.

@@ -13,6 +13,7 @@ import { connectPacket, messageTemplate, pubacks } from "../../scripts/benchmark
 import { PacketScanner } from "../../scripts/benchmark/load/scanner.ts";
 import { castOf } from "../../scripts/benchmark/load/shapes.ts";
 import { SCENARIOS } from "../../scripts/benchmark/scenarios.ts";
+import { ENVIRONMENT, NODE_FLAGS } from "../../scripts/benchmark/serial/bridge-process.ts";
 import { tablesOf } from "../../scripts/benchmark/table.ts";
 import { waitFor } from "../support/wait-for.ts";
 import { ROOT, temporaryFolder } from "./support.ts";
@@ -135,6 +136,14 @@ test("Sluice is measured as its unit runs it", () => {
   const flags = args.slice(0, args.indexOf(join(ROOT, "dist/broker.cjs"))).join(" ");
   const unit = readFileSync(join(ROOT, "systemd/sluice-broker.service"), "utf8");
   assert.match(unit, new RegExp(`^ExecStart=\\S+/node ${flags} \\S+broker.cjs`, "m"));
+});
+
+test("the firmware-bridge is measured as its unit runs it", () => {
+  const unit = readFileSync(join(ROOT, "systemd/sluice-firmware-bridge.service"), "utf8");
+  assert.ok(unit.includes(`/node ${NODE_FLAGS.join(" ")} /`), "its flags");
+  for (const [name, value] of Object.entries(ENVIRONMENT)) {
+    assert.ok(unit.includes(`\nEnvironment=${name}=${value}\n`), name);
+  }
 });
 
 test("what was lost is what never came, however often the rest did", () => {
