@@ -5,9 +5,12 @@ import assert from "node:assert/strict";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { createServer, type Socket } from "node:net";
+import type { Readable } from "node:stream";
 import { type TestContext, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Datagram } from "../../../firmware-bridge/driver.ts";
 import { newCounts } from "../../../firmware-bridge/links/open-port.ts";
+import { READ_LIMITS } from "../../../firmware-bridge/links/port-reader.ts";
 import { openTcp } from "../../../firmware-bridge/links/tcp-link.ts";
 import { openUdp } from "../../../firmware-bridge/links/udp-link.ts";
 import { waitFor } from "../../support/wait-for.ts";
@@ -69,7 +72,13 @@ test("holds a fast sender back while the driver is busy", async (t) => {
   const block = Buffer.alloc(65_536);
   let written = 0;
   while (socket.write(block) || socket.writableLength < 1_000_000) written += block.length;
-  await waitFor("the sender to be held back", () => socket.writableNeedDrain);
+  const readable = port.readable as Readable;
+  readable.read(0);
+  const { readAheadChunksMax } = READ_LIMITS;
+  await waitFor("the read-ahead", () => readable.readableLength >= readAheadChunksMax);
+  await sleep(50);
+  assert.equal(readable.readableLength, readAheadChunksMax);
+  assert.ok(socket.writableNeedDrain);
   let read = 0;
   for await (const { bytes } of port.readable) {
     assert.ok(bytes.length <= 1_024);

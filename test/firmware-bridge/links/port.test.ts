@@ -115,10 +115,12 @@ test("notices the hang-up also while nobody asks for what was read", async (t) =
     "the port to have read ahead",
     () => readAhead(port) >= PORT_LIMITS.readAheadChunksMax,
   );
-  const startedMs = performance.now();
   await pty.unplug();
-  assert.equal(await port.closed, "unplugged");
-  assert.ok(performance.now() - startedMs < 200);
+  let reason = "";
+  void port.closed.then((why) => {
+    reason = why;
+  });
+  await waitFor("the hang-up to be noticed", () => reason === "unplugged", 200);
 });
 
 test("hands on what is too much for once in pieces, with a turn for others between", async (t) => {
