@@ -64,13 +64,15 @@ function loadOnce(): Promise<Requests> {
   return requests;
 }
 
-/** Sets one modem line; false where the terminal has none, as a pseudo-terminal. */
-export async function setLine(fd: number, line: "dtr" | "rts", level: boolean): Promise<boolean> {
+/** How setting a modem line went; a pseudo-terminal has none. */
+export type LineSet = "set" | "none" | "refused";
+
+export async function setLine(fd: number, line: "dtr" | "rts", level: boolean): Promise<LineSet> {
   const { later, unknown } = await loadOnce();
   const argument = Buffer.from(Int32Array.of(MODEM_LINES[line]).buffer);
   const errno = await later(fd, level ? TIOCMBIS : TIOCMBIC, argument);
-  if (errno === 0 || unknown.includes(errno)) return errno === 0;
-  throw new SluiceError("LINK_FAILED", `its line ${line.toUpperCase()} cannot be set: ${errno}`);
+  if (errno === 0) return "set";
+  return unknown.includes(errno) ? "none" : "refused";
 }
 
 /**

@@ -23,20 +23,33 @@ export async function setUpLines(
     const mend = "use an adapter that switches the direction by itself, and remove [links.rs485]";
     throw new SluiceError("LINK_FAILED", `${node} cannot do RS-485 by RTS; ${mend}`);
   }
-  const known = await setModemLines(fd, settings);
-  if (!known) warn(`${node} has no modem lines: dtr, rts and reset_on_open have no effect`);
+  for (const { line, level, forMs } of steps(settings)) {
+    const went = await setLine(fd, line, level);
+    if (went === "refused") {
+      const mend = "unplug it and plug it in again";
+      throw new SluiceError("LINK_FAILED", `${node} does not set ${line.toUpperCase()}; ${mend}`);
+    }
+    if (went === "none") {
+      warn(`${node} has no modem lines: dtr, rts and reset_on_open have no effect`);
+      return;
+    }
+    if (forMs > 0) await wait(forMs);
+  }
 }
 
-/** False where there are none to be set. */
-async function setModemLines(fd: number, settings: ElectricalSettings): Promise<boolean> {
-  const { reset_on_open, dtr, rts } = settings;
-  let known = true;
-  if (rts !== undefined) known = await setLine(fd, "rts", rts);
-  if (known && reset_on_open) {
-    known = await setLine(fd, "dtr", false);
-    if (known) await wait(RESET_MS);
-  }
+interface Step {
+  readonly line: "dtr" | "rts";
+  readonly level: boolean;
+  readonly forMs: number;
+}
+
+/** What the settings ask of the modem lines, in order. */
+function steps({ reset_on_open, dtr, rts }: ElectricalSettings): Step[] {
+  const reset: Step[] = reset_on_open ? [{ line: "dtr", level: false, forMs: RESET_MS }] : [];
   const level = dtr ?? (reset_on_open ? true : undefined);
-  if (known && level !== undefined) known = await setLine(fd, "dtr", level);
-  return known;
+  return [
+    ...(rts === undefined ? [] : [{ line: "rts", level: rts, forMs: 0 } as const]),
+    ...reset,
+    ...(level === undefined ? [] : [{ line: "dtr", level, forMs: 0 } as const]),
+  ];
 }
