@@ -184,8 +184,8 @@ export class SerialPort implements OpenPort {
     this.#settling.abort();
     this.#resolveClosed(reason);
     this.#reader.end();
-    // The kernel would wait for a device that holds back, up to 30 s.
-    if (this.#writes.isStuck) await this.#port.flush().catch(() => {});
+    // The kernel would wait for a device that holds back, up to 30 s; their write fails anyway.
+    if (this.#writes.isBusy) await this.#port.flush().catch(() => {});
     // Whatever close(2) says, the descriptor is gone.
     await this.#port.close().catch(() => {});
   }

@@ -16,6 +16,7 @@ interface WriteQueueOptions {
 export class WriteQueue {
   readonly #options: WriteQueueOptions;
   #last: Promise<unknown> = Promise.resolve();
+  #underWay = 0;
   /** A write took too long and has not ended yet. */
   #stuck = false;
 
@@ -27,11 +28,21 @@ export class WriteQueue {
     return this.#stuck;
   }
 
+  /** Bytes were given that may not have left yet. */
+  get isBusy(): boolean {
+    return this.#underWay > 0;
+  }
+
   /** Resolves when they have left, in the order of the calls; @throws SluiceError LINK_FAILED. */
   async write(bytes: Uint8Array): Promise<void> {
     if (this.#stuck) throw this.#failure("takes no bytes: an earlier write is still under way");
     const written = this.#last.then(() => this.#options.transmit(bytes));
-    this.#last = written.catch(() => {});
+    this.#underWay += 1;
+    this.#last = written
+      .catch(() => {})
+      .finally(() => {
+        this.#underWay -= 1;
+      });
     await this.#withinMs(written, this.#options.msMax(bytes.length));
   }
 
