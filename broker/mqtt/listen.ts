@@ -2,12 +2,13 @@
 // Path: listeners → [listen]. Touches: the address, the file of a unix socket.
 
 import { once } from "node:events";
-import { chmodSync, lstatSync, rmSync } from "node:fs";
-import { connect, createServer, type Server, type Socket } from "node:net";
+import { chmodSync } from "node:fs";
+import { createServer, type Server, type Socket } from "node:net";
 import { reasonOf, SluiceError } from "#contract/errors";
 import { parseAddress } from "#runtime/address";
 import type { Log } from "#runtime/log";
 import type { ListenerSettings } from "#runtime/settings-schema";
+import { removeStaleSocket, SOCKET_MODE } from "#runtime/unix-socket";
 
 /** Silence after which the kernel asks whether a TCP peer is still there. */
 const KEEPALIVE_AFTER_MS = 60_000;
@@ -15,9 +16,6 @@ const KEEPALIVE_AFTER_MS = 60_000;
 /** Clients that come at once, after a power cut or a restart, wait in the kernel; Linux cuts this to
  * net.core.somaxconn, where it is as many by default. */
 const BACKLOG_MAX = 4_096;
-
-/** Who may connect to a unix socket: its owner and its group. */
-const SOCKET_MODE = 0o660;
 
 /** @throws SluiceError LISTEN_FAILED in one line: which listener, why not, and the mend. */
 export async function listen(
@@ -51,30 +49,6 @@ export function addressOf(protocol: ListenerSettings["protocol"], server: Server
   if (bound === null || typeof bound === "string") return `${protocol}+unix:${bound}`;
   const host = bound.family === "IPv6" ? `[${bound.address}]` : bound.address;
   return `${protocol}://${host}:${bound.port}`;
-}
-
-/** A broker that was killed leaves the file of its socket, at which nobody can listen again. */
-async function removeStaleSocket(path: string): Promise<void> {
-  const file = lstatSync(path, { throwIfNoEntry: false });
-  if (file === undefined) return;
-  if (!file.isSocket()) throw new Error("is a file that is no socket; name another path");
-  if (await isListenedOn(path)) {
-    throw new Error("is held by another process; stop that, or name another path");
-  }
-  rmSync(path, { force: true });
-}
-
-async function isListenedOn(path: string): Promise<boolean> {
-  const socket = connect(path);
-  try {
-    await once(socket, "connect");
-    return true;
-  } catch (cause) {
-    // Any other refusal, as of a full backlog, comes from somebody who is there.
-    return !["ECONNREFUSED", "ENOENT"].includes(codeOf(cause));
-  } finally {
-    socket.destroy();
-  }
 }
 
 function whyNot(cause: unknown, isUnix: boolean): string {

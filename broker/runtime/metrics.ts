@@ -1,7 +1,7 @@
 // metrics: counters and gauges in Prometheus' text format.
 // Path: every folder that counts; read by status. Touches: nothing.
 
-type Labels = Readonly<Record<string, string>>;
+export type Labels = Readonly<Record<string, string>>;
 
 /** One counter under labels that stay: `add` is no more than an addition. */
 export class Tally {
@@ -46,6 +46,11 @@ export class Metrics {
   /** As gauge, with one value for each set of labels. */
   gauges(name: string, help: string, read: () => Iterable<readonly [Labels, number]>): void {
     this.#add(name, help, "gauge", read);
+  }
+
+  /** As gauges, of what only grows and is counted elsewhere. */
+  counters(name: string, help: string, read: () => Iterable<readonly [Labels, number]>): void {
+    this.#add(name, help, "counter", read);
   }
 
   /** The value of a counter, summed over its labels; 0 when it has not counted yet. */

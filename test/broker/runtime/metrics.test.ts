@@ -61,6 +61,15 @@ test("asks a gauge each time that somebody looks, and only then", () => {
   assert.match(metrics.text(), /^sluice_z\{lane="a"\} 1\.5\nsluice_z\{lane="b",why="c"\} 2$/m);
 });
 
+test("calls what is counted elsewhere a counter, and asks for it at each look", () => {
+  const metrics = new Metrics();
+  let bytes = 7;
+  metrics.counters("sluice_read_bytes_total", "Read.", () => [[{ link: "a" }, bytes]]);
+  assert.match(metrics.text(), /# TYPE sluice_read_bytes_total counter\n.*\{link="a"\} 7\n/);
+  bytes = 8;
+  assert.match(metrics.text(), /\{link="a"\} 8\n/);
+});
+
 test("writes numbers as Prometheus reads them", () => {
   const metrics = new Metrics();
   const values = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 1e21, 0.1];

@@ -1,8 +1,8 @@
 // process-metrics: what the process takes: memory, processor time, and how late its loop runs.
-// Path: gateway, cloud → [process-metrics] → metrics. Touches: the process.
+// Path: status of every service → [process-metrics] → metrics. Touches: the process.
 
 import { monitorEventLoopDelay } from "node:perf_hooks";
-import type { Metrics } from "#runtime/metrics";
+import type { Metrics } from "./metrics.ts";
 
 /** How often the loop is sampled; a finer sampling would wake an idle board more often. */
 const SAMPLE_MS = 20;

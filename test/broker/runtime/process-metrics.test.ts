@@ -7,9 +7,9 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Metrics } from "#runtime/metrics";
-import { registerProcessMetrics } from "../../../broker/status/process-metrics.ts";
+import { registerProcessMetrics } from "#runtime/process-metrics";
 
-const FILE = fileURLToPath(new URL("../../../broker/status/process-metrics.ts", import.meta.url));
+const FILE = fileURLToPath(new URL("../../../broker/runtime/process-metrics.ts", import.meta.url));
 
 function value(text: string, name: string): number {
   const line = text.split("\n").find((it) => it.startsWith(`${name} `));
