@@ -4,12 +4,15 @@
 /** What went wrong, as a program may test it. The message is for people. */
 export type ErrorCode =
   | "ACCESS_DENIED" // the peer's name, password or right was refused
+  | "BRIDGE_UNREACHABLE" // the firmware-bridge does not answer the operator's command
   | "BROKER_UNREACHABLE" // a broker does not answer the operator's command
   | "CERTIFICATE_UNREADABLE" // a certificate, key or secret file cannot be used
   | "CLOUD_FENCED" // another box writes to the cloud as this gateway
   | "CLOUD_FULL" // the landing has no room for more of this gateway
   | "CLOUD_UNREACHABLE" // the landing or the cluster Redis does not answer
   | "DATA_HELD" // another process holds the data folder
+  | "FLASH_FAILED" // a programmer did not bring an image onto a device
+  | "FLASH_REFUSED" // an image may not, or cannot, be flashed; nothing was touched
   | "FRAME_INVALID" // bytes that are no frame, or no record
   | "LINK_FAILED" // a serial port cannot be opened or broke
   | "LISTEN_FAILED" // an address cannot be listened on

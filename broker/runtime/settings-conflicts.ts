@@ -22,6 +22,7 @@ export function conflicts(settings: unknown, drivers: readonly string[]): Confli
   roleConflicts(settings, fault);
   laneConflicts(settings, fault);
   linkConflicts(settings, drivers, fault);
+  flashConflicts(settings, fault);
   return faults;
 }
 
@@ -81,9 +82,18 @@ function placeConflicts(link: unknown, index: number, fault: Tell): void {
   const address = at(link, "address");
   if (typeof address === "string" && address.startsWith("udp:") && at(link, "driver") !== "mqtt-sn")
     fault('allowed: udp:// with driver = "mqtt-sn" only', "links", index, "address");
+  if (place === "address" && isThere("flash"))
+    fault("allowed: without address, for a serial port", "links", index, "flash");
   // Both would drive RTS.
   if (at(link, "hardware_flow") === true && isThere("rs485"))
     fault("allowed: without hardware_flow", "links", index, "rs485");
+}
+
+function flashConflicts(settings: unknown, fault: Tell): void {
+  if (at(settings, "flash") !== undefined) return;
+  for (const [index, table] of column(at(settings, "links"), "flash").entries()) {
+    if (table !== undefined) fault("allowed: with a [flash] table", "links", index, "flash");
+  }
 }
 
 function at(value: unknown, key: string): unknown {

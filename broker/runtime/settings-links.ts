@@ -3,9 +3,12 @@
 
 import * as v from "valibot";
 import { DEVICE_KEYS } from "./settings-devices.ts";
+import { LinkFlash } from "./settings-flash.ts";
 import {
+  absolutePath,
   flag,
   isHostPort,
+  isListenAddress,
   name,
   oneOf,
   path,
@@ -19,6 +22,13 @@ import {
  * other processes pass over the tables of drivers, which concern nobody else.
  */
 export type DriverTables = Readonly<Record<string, v.GenericSchema>>;
+
+const STATUS_ALLOWED = 'allowed: host:port, as "127.0.0.1:9882", "unix:/path", or "none"';
+
+const statusAddress = v.pipe(
+  v.string(STATUS_ALLOWED),
+  v.check((text) => text === "none" || isListenAddress(text), STATUS_ALLOWED),
+);
 
 export const Bridge = v.strictObject({
   broker: v.optional(
@@ -47,6 +57,8 @@ export const Bridge = v.strictObject({
       ),
     ),
   ),
+  control: v.optional(absolutePath, "/run/sluice-bridge/control.sock"),
+  status: v.optional(v.strictObject({ address: v.optional(statusAddress, "127.0.0.1:9882") }), {}),
 });
 
 const USB_ID_ALLOWED = 'allowed: four hexadecimal digits, as "1a86"';
@@ -104,6 +116,7 @@ const LINK_KEYS = {
   name: v.optional(name),
   device: v.optional(name),
   ...SERIAL_KEYS,
+  flash: v.optional(LinkFlash),
   ...DEVICE_KEYS,
 };
 

@@ -4,6 +4,7 @@
 import * as v from "valibot";
 import { TOPIC_LIMITS } from "#contract/topics";
 import { conflicts } from "./settings-conflicts.ts";
+import { Flash } from "./settings-flash.ts";
 import { Bridge, type DriverTables, linkSchema } from "./settings-links.ts";
 import {
   filter,
@@ -217,6 +218,7 @@ export function settingsSchema(drivers?: DriverTables) {
       cluster: v.optional(v.strictObject(redis)),
       ingest: v.optional(Ingest, {}),
       bridge: v.optional(Bridge, {}),
+      flash: v.optional(Flash),
       links: v.optional(v.array(linkSchema(drivers)), []),
     }),
     v.rawCheck(({ dataset, addIssue }) => {

@@ -25,6 +25,9 @@ export const flag = () => v.boolean("allowed: true or false");
 /** A path of the file system. */
 export const path = v.pipe(v.string("allowed: a path"), v.minLength(1, "allowed: a path"));
 
+/** A path from the root on. */
+export const absolutePath = v.pipe(path, v.startsWith("/", "allowed: a path that begins with /"));
+
 /** What can stand in a topic as one level, and in a key. */
 export const name = v.pipe(
   v.string("allowed: a name"),
@@ -44,13 +47,15 @@ export const hostPort = v.pipe(
   v.check(isHostPort, 'allowed: host:port, as "127.0.0.1:1883"'),
 );
 
+/** `host:port`, or `unix:/path`? */
+export function isListenAddress(text: string): boolean {
+  return isHostPort(text) || /^unix:\/.+/.test(text);
+}
+
 /** `host:port`, or `unix:/path`. */
 export const listenAddress = v.pipe(
   v.string("allowed: host:port or unix:/path"),
-  v.check(
-    (text) => isHostPort(text) || /^unix:\/.+/.test(text),
-    'allowed: host:port, as "127.0.0.1:1883", or "unix:/path"',
-  ),
+  v.check(isListenAddress, 'allowed: host:port, as "127.0.0.1:1883", or "unix:/path"'),
 );
 
 /** An MQTT topic filter (MQTT 5.0 §4.7). */
