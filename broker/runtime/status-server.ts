@@ -1,15 +1,11 @@
 // status-server: the HTTP server of a service's status: short answers, made anew for each look.
 // Path: status of every service → [status-server] → operator, Prometheus, cli. Touches: one address.
 
-import { once } from "node:events";
-import { chmodSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { reasonOf, SluiceError } from "#contract/errors";
-import { parseAddress } from "./address.ts";
+import { listenOn } from "./listen.ts";
 import type { Log } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
-import { removeStaleSocket, SOCKET_MODE } from "./unix-socket.ts";
 
 export interface StatusServerOptions {
   /** host:port or unix:/path. */
@@ -87,7 +83,7 @@ export async function serveStatus(options: StatusServerOptions): Promise<StatusS
   );
   server.maxConnections = LIMITS.connectionsMax;
   server.timeout = LIMITS.silentMsMax;
-  await listen(server, options);
+  await listenOn(server, options.address, `${options.table} address`);
   return {
     address: addressOf(server),
     close: () =>
@@ -135,22 +131,6 @@ function send(
     "Content-Length": Buffer.byteLength(it.body),
   });
   response.end(request.method === "HEAD" ? undefined : it.body);
-}
-
-async function listen(server: Server, { address: text, table }: StatusServerOptions) {
-  const address = parseAddress(text);
-  try {
-    if ("path" in address) await removeStaleSocket(address.path);
-    server.listen(address);
-    await once(server, "listening");
-    if ("path" in address) chmodSync(address.path, SOCKET_MODE);
-  } catch (cause) {
-    server.close();
-    const isTaken = (cause as NodeJS.ErrnoException).code === "EADDRINUSE";
-    const why = isTaken ? "another process listens there" : reasonOf(cause);
-    const message = `${table} address ${text} cannot be listened on: ${why}`;
-    throw new SluiceError("LISTEN_FAILED", message, { cause });
-  }
 }
 
 function addressOf(server: Server): string {
