@@ -80,11 +80,10 @@ export class Connection {
     return true;
   }
 
-  /** Of all its filters, until the next connection. */
-  unsubscribe(): void {
+  /** Of one of its filters, until the next connection. */
+  unsubscribe(filter: string): void {
     if (!this.#connected) return;
-    const unsubscriptions = this.#options.filters.map(({ filter }) => filter);
-    this.#client?.send({ cmd: "unsubscribe", messageId: SUBSCRIBE_ID, unsubscriptions });
+    this.#client?.send({ cmd: "unsubscribe", messageId: SUBSCRIBE_ID, unsubscriptions: [filter] });
   }
 
   /** Says goodbye to the broker where all is said, so that the will is not published. */

@@ -14,7 +14,8 @@ import { MqttDevice } from "./device.ts";
 import { identityOf } from "./identity.ts";
 import { LinkHost } from "./link-host.ts";
 import { MemoryFile } from "./memory.ts";
-import { OwnClient } from "./own-client.ts";
+import type { Publication } from "./outgoing.ts";
+import { type Listener, OwnClient } from "./own-client.ts";
 
 const NAME_CHARACTERS_MAX = 63;
 /** No link can have this name: names begin with a letter or a digit. */
@@ -32,7 +33,7 @@ export class Devices {
   readonly #clientIds = new Map<string, string>();
 
   /** Reads the secrets' files; @throws SluiceError CERTIFICATE_UNREADABLE. */
-  constructor(settings: Pick<Settings, "bridge" | "data" | "name">, log: Log) {
+  constructor(settings: Pick<Settings, "bridge" | "data" | "name">, log: Log, listener?: Listener) {
     const { bridge, data, name } = settings;
     this.#settings = settings;
     this.#door = brokerDoor(bridge);
@@ -44,6 +45,7 @@ export class Devices {
       door: this.#door,
       bridge: name,
       discoveryPrefix: bridge.discovery_prefix,
+      listener,
       isKnown: (device) => [...this.#hosts.values()].some((host) => host.has(device)),
       log,
     });
@@ -82,6 +84,16 @@ export class Devices {
     });
     this.#hosts.set(name, host);
     return host;
+  }
+
+  /** Published by the bridge's own client, QoS 1. */
+  say(publication: Publication): void {
+    this.#own.say(publication);
+  }
+
+  /** As `say`, QoS 0 and not retained; lost when there is no connection. */
+  shout(topic: string, payload: Buffer): void {
+    this.#own.shout(topic, payload);
   }
 
   async stop(): Promise<void> {

@@ -1,6 +1,7 @@
 // own-client: the bridge's own MQTT client: it shows broken frames, and clears what is left behind.
 // Path: devices → [own-client] → broker. Touches: the network, by connection.ts; the clock.
 
+import type { IPublishPacket } from "mqtt-packet";
 import * as v from "valibot";
 import { assertTopicName, NAME_PATTERN } from "#contract/topics";
 import type { Log } from "#runtime/log";
@@ -8,7 +9,7 @@ import type { BrokerDoor } from "../driver.ts";
 import { Connection, mendOf } from "./connection.ts";
 import { retainedTopicsOf } from "./device.ts";
 import { documentTopic } from "./document.ts";
-import { Outgoing } from "./outgoing.ts";
+import { Outgoing, type Publication } from "./outgoing.ts";
 import { reasonWords } from "./reasons.ts";
 
 const LIMITS = {
@@ -16,6 +17,8 @@ const LIMITS = {
   graceMs: 10_000,
   documentsMax: 10_000,
 } as const;
+
+const DOCUMENTS = documentTopic("+");
 
 const Leftover = v.object({
   bridge: v.string(),
@@ -25,6 +28,13 @@ const Leftover = v.object({
 
 type Leftover = v.InferOutput<typeof Leftover>;
 
+/** What the bridge itself is told, beside the documents of its devices. */
+export interface Listener {
+  readonly filter: string;
+  /** The message is acknowledged when it returns. */
+  readonly hear: (packet: IPublishPacket) => void;
+}
+
 export interface OwnClientOptions {
   readonly clientId: string;
   readonly door: BrokerDoor;
@@ -32,6 +42,7 @@ export interface OwnClientOptions {
   readonly bridge: string;
   readonly discoveryPrefix: string | undefined;
   readonly isKnown: (device: string) => boolean;
+  readonly listener: Listener | undefined;
   readonly log: Log;
   readonly graceMs?: number;
 }
@@ -45,13 +56,14 @@ export class OwnClient {
   #sweep: NodeJS.Timeout | undefined;
 
   constructor(options: OwnClientOptions) {
-    const { clientId, door, log } = options;
+    const { clientId, door, listener, log } = options;
+    const listened = listener ? [{ filter: listener.filter, qos: 1 } as const] : [];
     this.#options = options;
     this.#outgoing = new Outgoing({
       messagesMax: 1,
       onRefused: ({ topic, reasonCode, said }) => {
         const mend = mendOf("publish", topic, door.username, clientId);
-        log.warn({ topic, why: reasonWords(reasonCode, said), mend }, "not cleared");
+        log.warn({ topic, why: reasonWords(reasonCode, said), mend }, "not published");
       },
     });
     this.#connection = new Connection({
@@ -59,14 +71,12 @@ export class OwnClient {
       door,
       isKept: false,
       outgoing: this.#outgoing,
-      filters: [{ filter: documentTopic("+"), qos: 0 }],
+      filters: [{ filter: DOCUMENTS, qos: 0 }, ...listened],
       log: log.child({ client: clientId }),
       onConnected: () => {
         this.#sweep ??= setTimeout(() => this.#clear(), options.graceMs ?? LIMITS.graceMs);
       },
-      onMessage: ({ retain, topic, payload }) => {
-        if (retain) this.#find(topic, payload);
-      },
+      onMessage: (packet) => this.#hear(packet),
     });
     this.#connection.start();
   }
@@ -76,10 +86,25 @@ export class OwnClient {
     return this.#connection.shout(topic, payload);
   }
 
+  /** QoS 1. */
+  say(publication: Publication): void {
+    this.#outgoing.say(publication);
+  }
+
   async stop(): Promise<void> {
     clearTimeout(this.#sweep);
     this.#outgoing.close();
     await this.#connection.close();
+  }
+
+  #hear(packet: IPublishPacket): void {
+    const { topic, qos, retain, payload, messageId = 0 } = packet;
+    if (topic.startsWith(documentTopic(""))) {
+      if (retain) this.#find(topic, payload);
+      return;
+    }
+    this.#options.listener?.hear(packet);
+    if (qos > 0) this.#connection.acknowledge("puback", messageId);
   }
 
   #find(topic: string, payload: Buffer | string): void {
@@ -90,7 +115,7 @@ export class OwnClient {
 
   /** Once: what is removed while the bridge runs, its own client clears. */
   #clear(): void {
-    this.#connection.unsubscribe();
+    this.#connection.unsubscribe(DOCUMENTS);
     for (const document of this.#found.values()) {
       if (this.#options.isKnown(document.name)) continue;
       this.#options.log.info({ device: document.name }, "cleared what the broker retained of it");
