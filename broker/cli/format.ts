@@ -45,8 +45,8 @@ export function formatShare(part: number, whole: number): string {
   return `${(whole > 0 ? (part / whole) * 100 : 0).toFixed(1)}%`;
 }
 
-/** Lines with aligned columns: the first to the left, the others, which are numbers, to the right. */
-export function formatTable(rows: readonly (readonly string[])[]): string {
+/** Lines with aligned columns: the first `left` to the left, the others, numbers, to the right. */
+export function formatTable(rows: readonly (readonly string[])[], left = 1): string {
   const widths = (rows[0] ?? []).map((_, column) =>
     Math.max(...rows.map((row) => row[column]?.length ?? 0)),
   );
@@ -54,7 +54,7 @@ export function formatTable(rows: readonly (readonly string[])[]): string {
     .map((row) =>
       row
         .map((cell, column) =>
-          column === 0 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0),
+          column < left ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0),
         )
         .join("  "),
     )

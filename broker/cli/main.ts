@@ -1,10 +1,12 @@
 // main: sluice, the operator's command.
-// Path: [main] → status, outbox, user, tail. Touches: the process.
+// Path: [main] → status, outbox, links, flash, user, tail. Touches: the process.
 
 import { SluiceError } from "#contract/errors";
 import { EXIT } from "#runtime/process";
 import { VERSION } from "#runtime/version";
 import { type Command, nearest } from "./command.ts";
+import { flash } from "./flash.ts";
+import { links } from "./links.ts";
 import { outbox } from "./outbox.ts";
 import { status } from "./status.ts";
 import { tail } from "./tail.ts";
@@ -13,6 +15,8 @@ import { user } from "./user.ts";
 const COMMANDS: ReadonlyMap<string, Command> = new Map([
   ["status", status],
   ["outbox", outbox],
+  ["links", links],
+  ["flash", flash],
   ["user", user],
   ["tail", tail],
 ]);

@@ -35,6 +35,9 @@ export type FlashStep = "reading" | "writing" | "verifying";
 /** The header of the request that has the image, with its detached signature in base64. */
 export const SIGNATURE_HEADER = "sluice-signature";
 
+/** Filter of the commands to flash, where the settings allow them. */
+export const FLASH_COMMANDS = "sluice/flash/+/set";
+
 export function isFinal({ state }: FlashEvent): boolean {
   return state === "done" || state === "failed" || state === "refused";
 }

@@ -36,6 +36,8 @@ export interface LinkStatus {
   readonly errors: number;
   /** Bytes that the kernel lost because they were not read in time; null where it does not tell. */
   readonly overruns: number | null;
+  /** Datagrams that came while too many waited. */
+  readonly dropped: number;
   /** For how long the port had to wait because its messages had no room. */
   readonly heldBackMs: number;
   /** When the last byte came; null when none did. */
@@ -54,8 +56,8 @@ export interface DeviceStatus {
   /** Not told, because a policy of the channel says so. */
   readonly droppedByPolicy: number;
   /** Messages that the broker has not acknowledged yet. */
-  readonly window: number;
-  /** Commands by outcome: done, failed. */
+  readonly unacknowledged: number;
+  /** Commands by what became of them: accepted, done, failed. */
   readonly commands: Readonly<Record<string, number>>;
 }
 

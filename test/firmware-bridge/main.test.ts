@@ -18,7 +18,7 @@ const AVAILABILITY = "serial/box/availability";
 function settingsFor(broker: TestBroker, bridge = ""): string {
   return `role = "gateway"
     data = "DATA"
-    bridge = { broker = "${broker.url}" ${bridge} }
+    bridge = { broker = "${broker.url}", status = { address = "none" } ${bridge} }
     [[links]]
     path = "PORT"
     device = "box"`;

@@ -91,7 +91,7 @@ function settingsOf(folder: string, brokerPort: number, paths: readonly string[]
     role: "gateway",
     name: "gw-bench",
     data: join(folder, "bridge-data"),
-    bridge: { broker: `mqtt://127.0.0.1:${brokerPort}` },
+    bridge: { broker: `mqtt://127.0.0.1:${brokerPort}`, status: { address: "none" } },
     links: paths.map((path, index) => ({ path, device: String(index), driver: "lines" })),
   });
 }

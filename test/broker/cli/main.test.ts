@@ -36,7 +36,7 @@ test("names the nearest command for one that it does not know, and ends with 2",
 test("ends with 2 without a command, and names them", async (t) => {
   const { code, stdout, stderr } = await sluice(t);
   assert.deepEqual([code, stdout], [2, ""]);
-  assert.match(stderr, /status, outbox, user, tail/);
+  assert.match(stderr, /status, outbox, links, flash, user, tail/);
 });
 
 test("names the nearest option, a missing value and an argument too many", async (t) => {
