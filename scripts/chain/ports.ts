@@ -10,6 +10,7 @@ export const PORT_USES = {
   gateway: "gateway, MQTT",
   gatewayTls: "gateway, MQTTS",
   gatewayStatus: "gateway, status page",
+  bridgeStatus: "firmware-bridge, status",
   mqtts: "HAProxy, MQTTS of the cluster",
   wss: "HAProxy, WSS of the cluster",
   landingFront: "HAProxy, landing",
@@ -46,13 +47,14 @@ export function gatewayPorts(ports: Ports, number: number): GatewayPorts {
 }
 
 /** The ports that a gateway without a cloud uses. */
-export const GATEWAY_PORT_NAMES: readonly PortName[] = ["gateway", "gatewayStatus"];
+export const GATEWAY_PORT_NAMES: readonly PortName[] = ["gateway", "gatewayStatus", "bridgeStatus"];
 
 /** The design's ports where a client meets them; out of the way of a Redis of the machine's own. */
 export const DEFAULT_PORTS: Ports = {
   gateway: 1883,
   gatewayTls: 18883,
   gatewayStatus: 9883,
+  bridgeStatus: 9882,
   mqtts: 8883,
   wss: 8084,
   landingFront: 6380,

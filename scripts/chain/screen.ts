@@ -32,6 +32,7 @@ export function commandsToTry(chain: Chain, program: "bundles" | "sources"): str
     "In another terminal:",
     ...entry("what the gateway's own clients receive", `${sluice} tail '#' ${config}`),
     ...entry("how the gateway is", `${sluice} status ${config}`),
+    ...entry("how its serial links are", `${sluice} links ${config}`),
   ];
   if (!chain.hasCloud) return [...local, ...entry("stop", `${start} stop`), ""].join("\n");
   const cloud = `localhost:${chain.ports.mqtts}`;

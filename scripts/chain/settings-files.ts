@@ -110,13 +110,16 @@ function gatewaySettings(options: SettingsOptions, number: number): SettingsTabl
     listeners,
     status: { address: local(status) },
     ...(certificates ? { uplink: uplink(options, number, certificates.ca) } : {}),
-    ...(number === 1 ? plugged(folder) : {}),
+    ...(number === 1 ? plugged(options) : {}),
   };
 }
 
-function plugged(folder: ChainFolder): SettingsTable {
+function plugged({ folder, ports }: SettingsOptions): SettingsTable {
   return {
-    bridge: { broker: `unix:${folder.gatewaySocket}` },
+    bridge: {
+      broker: `unix:${folder.gatewaySocket}`,
+      status: { address: local(ports.bridgeStatus) },
+    },
     links: [
       {
         path: folder.serialPort,
