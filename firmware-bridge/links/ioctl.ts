@@ -1,4 +1,4 @@
-// ioctl: what serialport's binding does not do with a terminal: single modem lines, RS-485, counts.
+// ioctl: what serialport's binding does not do with a terminal: single modem lines, RS-485, counts, locks.
 // Path: port → [ioctl]. Touches: the port, by the C library itself.
 
 import { reasonOf, SluiceError } from "#contract/errors";
@@ -20,6 +20,8 @@ const CFLAG_AT = 8;
 // <linux/serial.h>.
 const RS485_BYTES = 32;
 const RS485 = { enabled: 1, rtsOnSend: 2, rtsAfterSend: 4, terminate: 32 } as const;
+// flock(2).
+const LOCK = { exclusive: 2, unblocking: 4, none: 8 } as const;
 const COUNTS_BYTES = 80;
 /** In a `struct serial_icounter_struct`: overrun of the chip, and buf_overrun of the kernel. */
 const OVERRUNS_AT = [28, 40] as const;
@@ -33,6 +35,7 @@ type AsyncRequest = (fd: number, request: number, argument: Buffer) => Promise<n
 interface Requests {
   readonly now: (fd: number, request: number, argument: Buffer) => number;
   readonly later: AsyncRequest;
+  readonly lock: (fd: number, operation: number) => number;
   /** These mean that a terminal has no such thing. */
   readonly unknown: readonly number[];
 }
@@ -45,7 +48,9 @@ async function load(): Promise<Requests> {
     const message = `no serial port can be set up, the add-on does not load: ${reasonOf(cause)}`;
     throw new SluiceError("LINK_FAILED", message, { cause });
   });
-  const ioctl = koffi.load(null).func("int ioctl(int, unsigned long, _Inout_ uint8_t *)");
+  const library = koffi.load(null);
+  const ioctl = library.func("int ioctl(int, unsigned long, _Inout_ uint8_t *)");
+  const lock = library.func("int flock(int, int)");
   const errnoOf = (result: number) => (result < 0 ? koffi.errno() : 0);
   const now: Request = (fd, request, argument) => errnoOf(ioctl(fd, request, argument));
   const later: AsyncRequest = (fd, request, argument) =>
@@ -55,7 +60,7 @@ async function load(): Promise<Requests> {
     });
   const { ENOTTY, EINVAL, EOPNOTSUPP } = koffi.os.errno;
   const unknown = [ENOTTY, EINVAL, EOPNOTSUPP].filter((it) => it !== undefined);
-  loaded = { now, later, unknown };
+  loaded = { now, later, lock, unknown };
   return loaded;
 }
 
@@ -102,6 +107,12 @@ export async function setRs485(fd: number, settings: Rs485Settings): Promise<boo
   const errno = await later(fd, TIOCSRS485, Buffer.from(words.buffer));
   // The kernel writes back what it has made of it.
   return errno === 0 && ((words[0] ?? 0) & RS485.enabled) !== 0;
+}
+
+/** Takes the lock that a port is opened with, or lets go of it; false where another has it. */
+export async function setLock(fd: number, isHeld: boolean): Promise<boolean> {
+  const { lock } = await loadOnce();
+  return lock(fd, isHeld ? LOCK.exclusive | LOCK.unblocking : LOCK.none) === 0;
 }
 
 /** Bytes that the chip or the kernel had no room for; undefined where nobody counts them. */

@@ -117,19 +117,27 @@ export class LinkSupervisor {
   }
 
   /**
-   * Gives the path of the port to `use`, with the driver ended, the lock held and no byte touched;
+   * Gives the path of the port to `use`, with the driver ended, the lock held unless that is to be
+   * released, and no byte touched;
    * once it has resolved, the link opens anew. @throws SluiceError LINK_FAILED when there is no
    * port to lend, and what `use` throws: the link then stays failing until it is unplugged or lent
    * again.
    */
-  async lend<T>(use: (path: string) => Promise<T>): Promise<T> {
+  async lend<T>(use: (path: string) => Promise<T>, lock: "kept" | "released" = "kept"): Promise<T> {
     if (this.#options.settings.address !== undefined) throw this.#refusal("it is no serial port");
     if (this.#lending || this.mode === "lent") throw this.#refusal("it is lent already");
     if (!this.#ended || this.#stopping.signal.aborted) throw this.#refusal("it is stopped");
-    const loan = new Loan(use);
+    const loan = new Loan(lock === "kept" ? use : (path) => this.#unlocked(use, path));
     this.#loan = loan as Loan;
     this.#turn.abort();
     return loan.answer;
+  }
+
+  /** For a program that locks the port by itself, to which our lock would be another's. */
+  async #unlocked<T>(use: (path: string) => Promise<T>, path: string): Promise<T> {
+    const port = this.#port;
+    await port?.lock?.(false);
+    return use(path).finally(() => port?.lock?.(true));
   }
 
   async #supervise(): Promise<void> {

@@ -17,6 +17,8 @@ export interface OpenPort extends Link {
    * a write is stuck. Only serial ports have it.
    */
   withdraw?(): Promise<void>;
+  /** Takes the lock, or lets go of it; false where another program has it. As `withdraw`. */
+  lock?(isHeld: boolean): Promise<boolean>;
   /** Bytes that the chip or the kernel had no room for, where they are counted. */
   overruns?(): number | undefined;
 }

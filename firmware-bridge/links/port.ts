@@ -10,7 +10,7 @@ import { type LinkSettings, whereOf } from "#runtime/settings-links";
 import type { Chunk } from "../driver.ts";
 import { openBinding } from "./binding.ts";
 import { holderOf } from "./holder.ts";
-import { overrunsOf } from "./ioctl.ts";
+import { overrunsOf, setLock } from "./ioctl.ts";
 import { type LinkCounts, newCounts, type OpenPort, UNPLUGGED } from "./open-port.ts";
 import { setUpLines } from "./port-lines.ts";
 import { PortReader, READ_LIMITS } from "./port-reader.ts";
@@ -152,6 +152,10 @@ export class SerialPort implements OpenPort {
     this.#reader.end();
     await this.#writes.idle();
     if (this.#writes.isStuck) throw this.#failure("cannot be lent: a write is still under way");
+  }
+
+  async lock(isHeld: boolean): Promise<boolean> {
+    return this.#port.isOpen && setLock(Number(this.#port.fd), isHeld);
   }
 
   overruns(): number | undefined {

@@ -25,10 +25,15 @@ interface Plugged {
   readonly node: string;
   /** Keys of [flash]. */
   readonly flash?: string;
+  /** Keys of the link's own table. */
+  readonly programmer?: string;
 }
 
+const AVRDUDE = 'programmer = "avrdude", part = "m328p", baud_rate = 57600';
+const ESPTOOL = 'programmer = "esptool", offset = 0';
+
 /** A bridge whose link "box" is plugged in, and up. */
-async function running(t: TestContext, { node, flash = "" }: Plugged) {
+async function running(t: TestContext, { node, flash = "", programmer = AVRDUDE }: Plugged) {
   const broker = await TestBroker.start(t);
   const standIn = new StandIn(t);
   const bridge = new Bridge(
@@ -42,7 +47,7 @@ async function running(t: TestContext, { node, flash = "" }: Plugged) {
     [[links]]
     path = "${node}"
     device = "box"
-    flash = { programmer = "avrdude", part = "m328p", baud_rate = 57600 }`,
+    flash = { ${programmer} }`,
     { PATH: `${standIn.folder}:${process.env.PATH}` },
   );
   bridge.start();
@@ -59,9 +64,9 @@ async function running(t: TestContext, { node, flash = "" }: Plugged) {
 }
 
 /** A pseudo-terminal for a port, and avrdude's stand-in for the programmer. */
-async function simulated(t: TestContext, flash?: string) {
+async function simulated(t: TestContext, some: Omit<Plugged, "node"> = {}) {
   const pty = await Pty.open(t);
-  const parts = await running(t, { node: pty.path, ...(flash !== undefined && { flash }) });
+  const parts = await running(t, { node: pty.path, ...some });
   const image = join(temporaryFolder(t), "image.hex");
   writeFileSync(image, IMAGE);
   return { ...parts, pty, image, flash: () => parts.flashing(image) };
@@ -114,6 +119,22 @@ test("leaves the link failing with the programmer's words, until a flash succeed
   await linkIs("up");
 });
 
+test("lets a programmer lock the port that does so by itself, and has the lock again", async (t) => {
+  const { standIn, linkIs, flash, pty } = await simulated(t, { programmer: ESPTOOL });
+  // As pyserial does, by which esptool opens ports.
+  const lock = 'flock --nonblock "$4" echo locked >&2 || { echo "could not lock" >&2; exit 1; }';
+  standIn.install("esptool", [], lock);
+  const { code, stderr } = await flash().ended();
+  assert.equal(stderr, "");
+  assert.equal(code, 0);
+  await linkIs("up");
+  assert.equal(spawnSync("flock", ["--nonblock", pty.path, "true"]).status, 1);
+  standIn.install("esptool", [], "exit 1");
+  assert.equal((await flash().ended()).code, 1);
+  await linkIs("failing");
+  assert.equal(spawnSync("flock", ["--nonblock", pty.path, "true"]).status, 1);
+});
+
 test("ends the programmer when it is stopped, tells who asked, and ends with 0", async (t) => {
   const { bridge, standIn, flash } = await simulated(t);
   standIn.install("avrdude", [], "trap '' TERM; sleep 60 & wait; sleep 60");
@@ -137,7 +158,7 @@ test("flashes by MQTT what a folder has and a key has signed, and answers who as
   writeFileSync(join(folder, "good.hex"), IMAGE);
   writeFileSync(join(folder, "good.hex.sig"), sign(null, IMAGE, privateKey));
   const flash = `mqtt = true, folder = "${folder}", public_key_file = "${key}"`;
-  const { broker, standIn, image, flash: byCommand } = await simulated(t, flash);
+  const { broker, standIn, image, flash: byCommand } = await simulated(t, { flash });
   standIn.install("avrdude", AVRDUDE_GOOD, "exit 0");
   const client = await connectAsync(broker.url, { protocolVersion: 5 });
   t.after(() => client.endAsync(true));
