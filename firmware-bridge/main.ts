@@ -38,7 +38,9 @@ async function main(): Promise<void> {
 
 async function start(settings: Settings, log: Log): Promise<Service> {
   const flashDoor = new FlashDoor(settings.flash);
-  const devices = new Devices(settings, log, flashDoor.listener);
+  // By systemd, where its user may write: the data folder is the broker's alone.
+  const data = process.env.STATE_DIRECTORY ?? settings.data;
+  const devices = new Devices({ ...settings, data }, log, flashDoor.listener);
   const notify = await openNotify(() => true);
   // Without links there is nothing to do, but to be there when the settings have some.
   const idle = setInterval(() => {}, 60_000);

@@ -51,6 +51,18 @@ for (const unit of UNITS) {
   });
 }
 
+test("neither service can write what the other one keeps", () => {
+  const folders = UNITS.map((unit) => {
+    const text = source(unit);
+    assert.match(text, /^StateDirectoryMode=0700$/m);
+    return ["State", "Runtime", "Cache"].map((kind) => {
+      const [, name] = new RegExp(`^${kind}Directory=(.+)$`, "m").exec(text) ?? [];
+      return name;
+    });
+  });
+  assert.deepEqual(folders, [Array(3).fill("sluice"), Array(3).fill("sluice-bridge")]);
+});
+
 test("the broker has a file descriptor for each connection of the default limits", () => {
   const [, files = ""] = /^LimitNOFILE=(\d+)$/m.exec(source("sluice-broker.service")) ?? [];
   const { connections_max } = parseSettings('role = "gateway"', "defaults").limits;
