@@ -37,7 +37,12 @@ function whyNot(cause: unknown, isUnix: boolean): string {
   return reasonOf(cause);
 }
 
-const RETRY_MS = { least: 1_000, most: 60_000 } as const;
+interface RetryMs {
+  readonly least: number;
+  readonly most: number;
+}
+
+const RETRY_MS: RetryMs = { least: 1_000, most: 60_000 };
 
 interface Closable {
   close(): Promise<void>;
@@ -47,7 +52,7 @@ interface Closable {
 export class PatientServer {
   readonly #open: () => Promise<Closable>;
   readonly #log: Log;
-  readonly #retryMs: { readonly least: number; readonly most: number };
+  readonly #retryMs: RetryMs;
   readonly #stopping = new AbortController();
   readonly #opened: Promise<Closable | undefined>;
 

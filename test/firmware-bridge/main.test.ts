@@ -143,6 +143,18 @@ test("tells systemd that it is ready and how many links are up, also without por
   await waitFor("STOPPING", () => heard.includes("STOPPING=1"));
 });
 
+test("keeps what it must know after a restart in the folder that systemd gives it", async (t) => {
+  const broker = await TestBroker.start(t);
+  const folder = temporaryFolder(t);
+  const bridge = new Bridge(t, settingsFor(broker), { STATE_DIRECTORY: folder });
+  const pty = await Pty.open(t);
+  await pty.linkAs(bridge.port);
+  bridge.start();
+  await waitFor("online", () => broker.texts(AVAILABILITY).includes("online"), START_MS_MAX);
+  await broker.publish("serial/box/set", "led on");
+  await waitFor("the journal", () => existsSync(join(folder, "firmware-bridge/_commands.json")));
+});
+
 test("ends with 2 and one line when two links have one name, or a password is missing", async (t) => {
   const head = 'role = "gateway"\n';
   const cases = [

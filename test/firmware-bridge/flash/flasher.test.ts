@@ -4,12 +4,13 @@
 import assert from "node:assert/strict";
 import { generateKeyPairSync, sign } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { relative } from "node:path";
 import { test } from "node:test";
 import { SluiceError } from "#contract/errors";
 import { programmerOf } from "../../../firmware-bridge/flash/programmer.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { AVRDUDE_BAD, AVRDUDE_GOOD, IMAGE } from "./avrdude-output.ts";
-import { AVRDUDE, flasherOf } from "./stand-in.ts";
+import { AVRDUDE, flasherOf, StandIn } from "./stand-in.ts";
 
 const UNSIGNED = { bytes: IMAGE, signature: undefined };
 
@@ -221,7 +222,11 @@ test("touches nothing when the image may not be flashed, and says why", async (t
 });
 
 test("names the Debian package of a program that is missing, before the port is touched", async (t) => {
-  const { flasher, lent, events, tell } = flasherOf(t, { searchPath: "/nowhere:relative" });
+  // What is searched for must not depend on the folder that somebody started the bridge in.
+  const folder = new StandIn(t);
+  folder.install("avrdude", [], "exit 0");
+  const searchPath = `/nowhere:${relative(process.cwd(), folder.folder)}`;
+  const { flasher, lent, events, tell } = flasherOf(t, { searchPath });
   await flasher.flash("box", UNSIGNED, tell);
   const reason = "avrdude is not installed; install it: apt-get install avrdude";
   assert.deepEqual(events, [{ state: "refused", link: "box", reason }]);

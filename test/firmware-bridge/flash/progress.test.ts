@@ -85,8 +85,10 @@ test("reads the same from whatever pieces the output comes in", () => {
 test("holds no more than it may of a program that never ends a line", () => {
   const words = new LastWords();
   const reader = new ProgressReader(words);
+  reader.push("the beginning ");
   for (let count = 0; count < 1_000; count++) reader.push("x".repeat(10_000));
   reader.end();
+  assert.equal(words.text, `g ${"x".repeat(498)}`);
   for (let count = 0; count < 100; count++) words.add("y".repeat(500));
   assert.equal(words.text.length, 500);
 });
