@@ -10,6 +10,7 @@ import { lines } from "./lines/lines.ts";
 import { mqtt } from "./mqtt/mqtt.ts";
 import { mysensors } from "./mysensors/mysensors.ts";
 import { nmea } from "./nmea/nmea.ts";
+import { modbusRtu } from "./modbus-rtu/modbus-rtu.ts";
 
 const DRIVERS: Readonly<Record<string, DriverKind>> = {
   dsmr,
@@ -18,6 +19,7 @@ const DRIVERS: Readonly<Record<string, DriverKind>> = {
   mqtt,
   mysensors,
   nmea,
+  "modbus-rtu": modbusRtu,
 };
 
 /** The schema of each driver's own table, for the settings to be checked by. */

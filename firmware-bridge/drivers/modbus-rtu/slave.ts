@@ -1,0 +1,231 @@
+// slave: one slave of a line as a device: what it holds, whether it is there, what it is told.
+// Path: modbus-rtu → [slave] → line, device. Touches: the clock.
+
+import { wait } from "#runtime/backoff";
+import type { Command, Device, Host, Outcome } from "../../driver.ts";
+import { type Block, splitBlock } from "./blocks.ts";
+import type { Answer, Line } from "./line.ts";
+import type { LineQueue } from "./line-queue.ts";
+import { contentOf, exceptionText, readRequest } from "./pdu.ts";
+import { channelAbout, valueIn, type Write, widthOfRegister, writeOf } from "./register.ts";
+import { ERROR_CHANNEL } from "./settings.ts";
+import type { RegisterSettings, SlaveSettings } from "./settings-schema.ts";
+
+/** After the first miss; each further one doubles it. */
+const MISS_MS_LEAST = 1_000;
+/** Some devices take a moment until they hold what was written. */
+const READ_BACKS_MAX = 3;
+const READ_BACK_PAUSE_MS = 100;
+
+/** What a read came to, for its schedule. */
+export type Polled = "worked" | "refused" | "busy" | "split" | "missed";
+
+/** What a slave speaks through while the link is up. */
+export interface Way {
+  readonly line: Line;
+  readonly queue: LineQueue;
+}
+
+/** unheard → online → (misses_max misses) → offline → online. */
+export class Slave {
+  readonly settings: SlaveSettings;
+  readonly #host: Host;
+  readonly #device: Device;
+  readonly #silentMsMax: number;
+  /** By channel, what is wrong with it. */
+  readonly #errors = new Map<string, string>();
+  #way: Way | undefined;
+  #isOnline = false;
+  #misses = 0;
+  #restUntilMs = Number.NEGATIVE_INFINITY;
+  /** Messages for which there is no room yet. */
+  readonly #crowded = new Set<Promise<void>>();
+
+  constructor(settings: SlaveSettings, silentMsMax: number, host: Host) {
+    this.settings = settings;
+    this.#silentMsMax = silentMsMax;
+    this.#host = host;
+    const { device, model, registers } = settings;
+    this.#device = host.device(device, {
+      ...(model === undefined ? {} : { model }),
+      channels: registers.map(channelAbout),
+    });
+  }
+
+  get unit(): number {
+    return this.settings.address;
+  }
+
+  /** Whether a poll that is late is late by the line, and not by the slave's own silence. */
+  get isAnswering(): boolean {
+    return this.#isOnline && this.#misses === 0;
+  }
+
+  /** The link is up. */
+  begin(way: Way): void {
+    this.#way = way;
+    this.#isOnline = false;
+    this.#misses = 0;
+    this.#restUntilMs = Number.NEGATIVE_INFINITY;
+    // Who is never asked cannot show that he is there.
+    if (!this.settings.registers.some(({ poll }) => poll)) this.#heard();
+  }
+
+  /** When it may be polled: not while it is silent, nor while its messages have no room. */
+  heldUntilMs(): number {
+    if (this.#crowded.size > 0) return Number.POSITIVE_INFINITY;
+    const lineMs = this.#way?.line.heldUntilMs(this.unit) ?? Number.POSITIVE_INFINITY;
+    return Math.max(this.#restUntilMs, lineMs);
+  }
+
+  /** Resolves when all that was read is handed on. */
+  async handOn(): Promise<void> {
+    await Promise.all(this.#crowded);
+  }
+
+  async poll(line: Line, block: Block): Promise<Polled> {
+    const { table, address, count, registers } = block;
+    const request = readRequest(this.unit, table, address, count);
+    const answer = await line.exchange(request, this.#misses > 0 ? 0 : undefined);
+    switch (answer.kind) {
+      case "silent":
+        this.#missed(answer.why);
+        return "missed";
+      case "unsure":
+        return "missed";
+      case "exception":
+        return this.#pollRefused(block, answer.code);
+      case "data":
+        this.#heard();
+        this.#host.countFrames(1);
+        for (const register of registers) this.#read(register, answer, address);
+        return "worked";
+    }
+  }
+
+  #pollRefused(block: Block, code: number): Polled {
+    if (isAbsence(code)) {
+      this.#missed(exceptionText(code));
+      return "missed";
+    }
+    this.#heard();
+    const isLasting = code <= 3;
+    // Part of the block may be what the device does not have, or it may be too long for it.
+    if (isLasting && splitBlock(block).length > 1) return "split";
+    for (const register of block.registers) this.#setError(register, exceptionText(code));
+    return isLasting ? "refused" : "busy";
+  }
+
+  #read(register: RegisterSettings, answer: Answer & { kind: "data" }, from: number): void {
+    const value = valueIn(register, contentOf(answer.pdu), from);
+    if (value === undefined) {
+      this.#setError(register, `what it holds is no ${register.type}`);
+      return;
+    }
+    this.#setError(register, undefined);
+    this.#publish(register.channel, value, answer.receivedAtMs);
+  }
+
+  #publish(channel: string, text: string, receivedAtMs = Date.now()): void {
+    const room = this.#device.publish({ channel, payload: Buffer.from(text), receivedAtMs });
+    if (!room) return;
+    const crowded = room.finally(() => {
+      this.#crowded.delete(crowded);
+      this.#way?.queue.wake();
+    });
+    this.#crowded.add(crowded);
+  }
+
+  /** Told when it changes, not at each poll. */
+  #setError(register: RegisterSettings, error: string | undefined): void {
+    const { channel, function: table, address } = register;
+    if (this.#errors.get(channel) === error) return;
+    if (error === undefined) this.#errors.delete(channel);
+    else this.#errors.set(channel, error);
+    const told = { channel, function: table, address, error: error ?? null };
+    this.#publish(ERROR_CHANNEL, JSON.stringify(told));
+  }
+
+  #heard(): void {
+    this.#misses = 0;
+    this.#restUntilMs = Number.NEGATIVE_INFINITY;
+    if (this.#isOnline) return;
+    this.#isOnline = true;
+    this.#device.online((command) => this.#carryOut(command));
+  }
+
+  /** Whoever is silent is asked ever more seldom: each question costs the others a time-out. */
+  #missed(why: string): void {
+    this.#misses += 1;
+    const restMs = MISS_MS_LEAST * 2 ** Math.min(this.#misses - 1, 30);
+    this.#restUntilMs = performance.now() + Math.min(restMs, this.#silentMsMax);
+    if (this.#misses < this.settings.misses_max) return;
+    if (!this.#isOnline && this.#misses > this.settings.misses_max) return;
+    this.#isOnline = false;
+    this.#device.offline(`slave ${this.unit}: ${why}, ${this.#misses} times in a row`);
+  }
+
+  async #carryOut({ channel, payload }: Command): Promise<Outcome> {
+    if (channel === undefined) return failed("a command goes to one channel, as set/<channel>");
+    const register = this.settings.registers.find((it) => it.channel === channel);
+    if (!register) return failed(`there is no channel ${JSON.stringify(channel.slice(0, 128))}`);
+    if (!register.writable) return failed(`${channel} is not writable in the settings`);
+    const write = writeOf(register, this.unit, payload);
+    if (write.kind === "refused") return failed(write.reason);
+    const way = this.#way;
+    if (!way) return failed("the link was never up");
+    return await way.queue.command(this.unit, () => this.#write(way.line, register, write));
+  }
+
+  async #write(
+    line: Line,
+    register: RegisterSettings,
+    write: Write & { kind: "write" },
+  ): Promise<Outcome> {
+    const answer = await line.exchange(write.request);
+    if (answer.kind === "silent") {
+      this.#missed(answer.why);
+      return failed(`${answer.why}; whether it was written is not known`);
+    }
+    if (answer.kind === "exception") return failed(exceptionText(answer.code));
+    this.#host.countFrames(1);
+    if (register.read_back) return await this.#readBack(line, register, write.value);
+    // The answer to the same command, earlier: the register holds the value either way.
+    return { state: "done" };
+  }
+
+  async #readBack(line: Line, register: RegisterSettings, wrote: string): Promise<Outcome> {
+    const { function: table, address, channel } = register;
+    const request = readRequest(this.unit, table, address, widthOfRegister(register));
+    let why = "";
+    for (let tried = 0; tried < READ_BACKS_MAX; tried += 1) {
+      if (tried > 0) await wait(READ_BACK_PAUSE_MS);
+      const answer = await line.exchange(request);
+      if (answer.kind !== "data") {
+        why = `it was written, and cannot be read back: ${whyNoData(answer)}`;
+        continue;
+      }
+      const reads = valueIn(register, contentOf(answer.pdu), address);
+      if (reads === wrote) {
+        this.#publish(channel, reads, answer.receivedAtMs);
+        return { state: "done" };
+      }
+      why = `wrote ${wrote}, reads ${reads ?? `what is no ${register.type}`}`;
+    }
+    return failed(why);
+  }
+}
+
+/** A gateway's word that the slave behind it is not there (Modbus Application Protocol §7). */
+function isAbsence(code: number): boolean {
+  return code === 10 || code === 11;
+}
+
+function whyNoData(answer: Exclude<Answer, { kind: "data" }>): string {
+  if (answer.kind === "exception") return exceptionText(answer.code);
+  return answer.kind === "silent" ? answer.why : "its answer may be to an earlier question";
+}
+
+function failed(reason: string): Outcome {
+  return { state: "failed", reason };
+}
