@@ -200,7 +200,10 @@ test("a silent slave is offline with the reason, asked ever more seldom, and bac
   const { host, silent, bus } = running(t, slaves, [slave]);
   const device = await online(host.known("meter"));
   silent.add(slave);
+  const silentAtMs = performance.now();
   await waitFor("offline", () => device.whyOffline);
+  // The second question waited a second, instead of 20 ms.
+  assert.ok(performance.now() - silentAtMs > 900);
   assert.match(device.whyOffline ?? "", /slave 1: no answer within 30 ms, 2 times in a row/);
   const asked = bus.written.length;
   silent.delete(slave);

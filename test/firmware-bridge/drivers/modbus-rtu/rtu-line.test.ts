@@ -131,6 +131,20 @@ test("trusts an answer at once that no earlier question can have had", async (t)
   assert.equal(await read(5), 5);
 });
 
+test("gives an exception to nobody that may be an earlier question's", async (t) => {
+  const { read, line } = lineOn(
+    t,
+    wrongAtFirst(
+      () => {},
+      (_, bus) => bus.say(answerFrame(1, 0x83, 2)),
+    ),
+  );
+  assert.equal(await read(3), "silent");
+  const two = readRequest(1, "holding", 8, 2);
+  assert.equal(told(await line.exchange(two)), "unsure");
+  assert.equal(await read(5), 5);
+});
+
 test("takes the late answer to the same question, asked again, and no other one's", async (t) => {
   const late = (answer: Buffer, bus: FakeBus) => {
     setTimeout(() => bus.say(answer), TIMEOUT_MS + 10);

@@ -94,8 +94,11 @@ test("leaves a stream that is no Modbus TCP, and keeps nothing of it", () => {
     }),
     { seed: 5, numRuns: 300 },
   );
-  const line = new TcpLine(fakeBus().link, { ...OPTIONS, fault: () => {} });
-  assert.throws(() => line.receive(Buffer.from("HTTP/1.1 400 Bad Request"), 0));
+  const wrong = ["000100010006010300000001", "00010000000201", "0001000000ff01"];
+  for (const hex of wrong) {
+    const other = new TcpLine(fakeBus().link, { ...OPTIONS, fault: () => {} });
+    assert.throws(() => other.receive(Buffer.from(hex, "hex"), 0), { code: "LINK_FAILED" }, hex);
+  }
 });
 
 test("whoever waits is told when the connection ends", async () => {
