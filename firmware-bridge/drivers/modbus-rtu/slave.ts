@@ -89,9 +89,8 @@ export class Slave {
     const answer = await line.exchange(request, this.#misses > 0 ? 0 : undefined);
     switch (answer.kind) {
       case "silent":
-        this.#missed(answer.why);
-        return "missed";
       case "unsure":
+        this.#missed(whyNoData(answer));
         return "missed";
       case "exception":
         return this.#pollRefused(block, answer.code);
@@ -183,14 +182,14 @@ export class Slave {
     write: Write & { kind: "write" },
   ): Promise<Outcome> {
     const answer = await line.exchange(write.request);
-    if (answer.kind === "silent") {
-      this.#missed(answer.why);
-      return failed(`${answer.why}; whether it was written is not known`);
-    }
     if (answer.kind === "exception") return failed(exceptionText(answer.code));
+    if (answer.kind === "silent") this.#missed(answer.why);
+    // Whoever may have been answered can be asked what became of it.
+    if (answer.kind === "silent" || (answer.kind === "unsure" && !register.read_back)) {
+      return failed(`${whyNoData(answer)}; whether it was written is not known`);
+    }
     this.#host.countFrames(1);
     if (register.read_back) return await this.#readBack(line, register, write.value);
-    // The answer to the same command, earlier: the register holds the value either way.
     return { state: "done" };
   }
 

@@ -252,10 +252,83 @@ test("gives no slave's value to another, nor an earlier question's", async (t) =
     bus.end();
     await ended;
   });
-  await waitFor("values", () => told(host.known("one"), "a").length > 10, 20_000);
+  await waitFor("values", () => told(host.known("one"), "a").length > 5, 20_000);
   const values = (device: string) => new Set(host.known(device).published);
   assert.deepEqual([...values("one")].toSorted(), ["a=100", "b=110"]);
   for (const value of values("two")) assert.ok(["a=200", "b=210"].includes(value), value);
+});
+
+test("never asks while a question is open, whoever it is to, and does commands before polls", async (t) => {
+  const slaves = [1, 2, 3].map((unit) => new FakeSlave(unit));
+  const registers = [
+    { channel: "a", address: 0 },
+    { channel: "b", address: 10, writable: true },
+  ];
+  const host = fakeHost();
+  const settings = modbusSettings({
+    timeout_ms: 2_000,
+    every_ms: 10,
+    slaves: slaves.map(({ unit }) => ({ device: `m${unit}`, address: unit, registers })),
+  });
+  const driver = modbusRtu.create(settings, host);
+  let open = 0;
+  let most = 0;
+  const bus = fakeBus((frame, on) => {
+    open += 1;
+    most = Math.max(most, open);
+    setTimeout(() => {
+      open -= 1;
+      for (const slave of slaves) {
+        const answer = slave.answer(frame);
+        if (answer) on.say(answer);
+      }
+    }, 3);
+  });
+  const ended = driver.run(bus.link);
+  t.after(async () => {
+    bus.end();
+    await ended;
+  });
+  const devices = await Promise.all(slaves.map(({ unit }) => online(host.known(`m${unit}`))));
+  const before = bus.written.length;
+  const commands = devices.flatMap((device) => ["5", "6"].map((it) => device.command(it, "b")));
+  const outcomes = await Promise.all(commands);
+  assert.ok(outcomes.every(({ state }) => state === "done"));
+  assert.equal(most, 1);
+  // Six writes with their readings, and at most the poll that was under way.
+  assert.ok(bus.written.length - before <= 6 * 2 + 1, `${bus.written.length - before} questions`);
+});
+
+test("a slave whose exceptions come one question late is held back, and none of them is told", async (t) => {
+  const slave = new FakeSlave(1);
+  const other = new FakeSlave(2, { 0: 7 });
+  let late: Buffer | undefined;
+  const host = fakeHost();
+  const register = { channel: "a", address: 0 };
+  const settings = modbusSettings({
+    ...QUICK,
+    slaves: [
+      { device: "late", address: 1, registers: [register, { channel: "b", address: 50 }] },
+      { device: "other", address: 2, registers: [register] },
+    ],
+  });
+  slave.refuses = () => 2;
+  const driver = modbusRtu.create(settings, host);
+  const bus = fakeBus((frame, on) => {
+    const answer = slave.answer(frame);
+    if (answer && late) on.say(late);
+    if (answer) late = answer;
+    else on.say(other.answer(frame) ?? Buffer.alloc(0));
+  });
+  const ended = driver.run(bus.link);
+  t.after(async () => {
+    bus.end();
+    await ended;
+  });
+  await waitFor("polls of the other", () => told(host.known("other"), "a").length > 20);
+  assert.equal(told(host.known("late"), "error").length, 0);
+  const asked = bus.written.filter((frame) => frame.startsWith("01")).length;
+  assert.ok(asked < 6, `the late one was asked ${asked} times`);
 });
 
 test("writes by the function that fits, and is done when the register reads as written", async (t) => {

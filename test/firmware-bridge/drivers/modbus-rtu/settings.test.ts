@@ -2,6 +2,7 @@
 // Path: test. Touches: nothing.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { parseSettings } from "#runtime/settings";
 import { driverTables } from "../../../../firmware-bridge/drivers/drivers.ts";
@@ -97,4 +98,19 @@ test("refuses a group that is named twice", () => {
   assert.equal(register('group = "fast"', group), "");
   const twice = 'groups = [{ name = "a", every_ms = 10 }, { name = "a", every_ms = 20 }]';
   assert.match(register("", twice), /groups\[1\].name is "a"; allowed: each name once/);
+});
+
+test("the page's own settings can be used as they are", () => {
+  const page = new URL(
+    "../../../../firmware-bridge/drivers/modbus-rtu/modbus-rtu.md",
+    import.meta.url,
+  );
+  const blocks = readFileSync(page, "utf8").matchAll(/```toml\n([^`]*)```/g);
+  const [meter = "", network = "", rs485 = ""] = [...blocks].map(([, text]) => text);
+  const slaves = meter.slice(meter.indexOf("[[links.modbus-rtu.slaves]]"));
+  const groups = 'groups = [{ name = "fast", every_ms = 1000 }]\n';
+  for (const text of [meter, `${network}${groups}${slaves}`, meter + rs485]) {
+    const { links } = parseSettings(`role = "gateway"\n${text}`, "page", driverTables);
+    assert.equal(links.length, 1);
+  }
 });
