@@ -11,6 +11,7 @@ import { mqtt } from "./mqtt/mqtt.ts";
 import { mysensors } from "./mysensors/mysensors.ts";
 import { nmea } from "./nmea/nmea.ts";
 import { modbusRtu } from "./modbus-rtu/modbus-rtu.ts";
+import { nmea } from "./nmea/nmea.ts";
 
 const DRIVERS: Readonly<Record<string, DriverKind>> = {
   dsmr,

@@ -3,6 +3,7 @@
 //
 // Clauses are those of Modbus over Serial Line V1.02.
 
+import { CHECKSUMS } from "../framing/checksums.ts";
 import { EXCEPTION_BIT, type Request } from "./pdu.ts";
 
 /** The slave's number before, the check sum behind (§2.3). */
@@ -10,6 +11,8 @@ const AROUND_BYTES = 3;
 const EXCEPTION_PDU_BYTES = 2;
 /** §2.5.1. */
 export const FRAME_BYTES_MAX = 256;
+/** §2.5.1.2. */
+const CRC = CHECKSUMS["crc16-modbus"];
 
 /** How many characters of silence end a frame, and for how long at most (§2.5.1.1). */
 const SILENT_CHARACTERS = 3.5;
@@ -37,7 +40,7 @@ export function rtuFrame({ unit, pdu }: Pick<Request, "unit" | "pdu">): Buffer {
   const frame = Buffer.alloc(pdu.length + AROUND_BYTES);
   frame.writeUInt8(unit);
   pdu.copy(frame, 1);
-  frame.writeUInt16LE(crc16(frame.subarray(0, -2)), frame.length - 2);
+  frame.writeUInt16LE(CRC.of(frame.subarray(0, -2)), frame.length - 2);
   return frame;
 }
 
@@ -79,19 +82,6 @@ function frameAt<T extends Expected>(
   if (end > bytes.length) return undefined;
   const pdu = bytes.subarray(at, at + length);
   if (!isException && !pdu.subarray(0, answerPrefix.length).equals(answerPrefix)) return undefined;
-  if (bytes.readUInt16LE(end - 2) !== crc16(bytes.subarray(start, end - 2))) return undefined;
+  if (bytes.readUInt16LE(end - 2) !== CRC.of(bytes.subarray(start, end - 2))) return undefined;
   return { expected, pdu, start, end };
-}
-
-const CRC_TABLE = Uint16Array.from({ length: 256 }, (_, byte) => {
-  let crc = byte;
-  for (let bit = 0; bit < 8; bit += 1) crc = crc & 1 ? (crc >> 1) ^ 0xa001 : crc >> 1;
-  return crc;
-});
-
-/** §2.5.1.2, and §6.2.2 for the way to compute it. */
-export function crc16(bytes: Uint8Array): number {
-  let crc = 0xffff;
-  for (const byte of bytes) crc = (crc >> 8) ^ (CRC_TABLE[(crc ^ byte) & 0xff] ?? 0);
-  return crc;
 }

@@ -2,19 +2,11 @@
 // Path: test. Touches: libmodbus' slaves, the process sluice-firmware-bridge, loopback ports.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { temporaryFolder } from "../../../support/temporary-folder.ts";
 import { TestBroker } from "../../../support/test-broker.ts";
 import { waitFor } from "../../../support/wait-for.ts";
+import { Bridge, START_MS_MAX } from "../../bridge-process.ts";
 import { ModbusSlaves } from "../../peers/modbus/modbus.ts";
-
-const MAIN = join(import.meta.dirname, "../../../../firmware-bridge/main.ts");
-/** A process has to start first, on a machine that may be busy. */
-const START_MS_MAX = 20_000;
 
 const REGISTERS = `registers = [
   { channel = "word", address = 0 },
@@ -69,6 +61,7 @@ device = "${device}"
 address = ${address}
 ${registers}`;
   const settings = `role = "gateway"
+data = "DATA"
 bridge = { broker = "${broker.url}" }
 [[links]]
 name = "line"
@@ -82,20 +75,8 @@ ${slave("one", 1, REGISTERS)}
 ${slave("two", 2, REGISTERS)}
 ${slave("absent", absent, 'registers = [{ channel = "a", address = 0 }]')}
 `;
-  const config = join(temporaryFolder(t), "sluice.toml");
-  writeFileSync(config, settings);
-  const child = spawn(process.execPath, [MAIN, "--config", config], { stdio: "pipe" });
-  let output = "";
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.on("data", (chunk) => {
-      output += chunk;
-    });
-  }
-  t.after(async () => {
-    if (child.exitCode !== null) return;
-    child.kill("SIGKILL");
-    await once(child, "close");
-  });
+  const bridge = new Bridge(t, settings);
+  bridge.start();
   const last = (device: string, channel: string) =>
     broker.texts(`serial/${device}/${channel}`).at(-1);
   const tells = (device: string, channel: string, value: string) =>
@@ -103,7 +84,7 @@ ${slave("absent", absent, 'registers = [{ channel = "a", address = 0 }]')}
       `${device} tells ${channel} ${value}`,
       () => last(device, channel) === value,
       START_MS_MAX,
-    ).catch((fault) => assert.fail(`${fault}, but ${last(device, channel)}\n${output}`));
+    ).catch((fault) => assert.fail(`${fault}, but ${last(device, channel)}\n${bridge.output}`));
   return { broker, tells, last };
 }
 

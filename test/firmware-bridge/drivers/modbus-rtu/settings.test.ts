@@ -61,7 +61,7 @@ test("refuses what cannot be, at its line", () => {
 });
 
 test("refuses channels that are topics of the device itself", () => {
-  for (const channel of ["error", "set", "result", "availability"]) {
+  for (const channel of ["error", "set", "result", "availability", "debug"]) {
     const table = `[[links.modbus-rtu.slaves]]
 device = "meter"
 registers = [{ channel = "${channel}", address = 0 }]`;
