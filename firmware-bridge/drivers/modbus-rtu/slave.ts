@@ -150,6 +150,7 @@ export class Slave {
     this.#restUntilMs = Number.NEGATIVE_INFINITY;
     if (this.#isOnline) return;
     this.#isOnline = true;
+    this.#host.log.info({ device: this.settings.device }, "device online");
     this.#device.online((command) => this.#carryOut(command));
   }
 
@@ -161,7 +162,9 @@ export class Slave {
     if (this.#misses < this.settings.misses_max) return;
     if (!this.#isOnline && this.#misses > this.settings.misses_max) return;
     this.#isOnline = false;
-    this.#device.offline(`slave ${this.unit}: ${why}, ${this.#misses} times in a row`);
+    const reason = `slave ${this.unit}: ${why}, ${this.#misses} times in a row`;
+    this.#host.log.warn({ device: this.settings.device, why: reason }, "device offline");
+    this.#device.offline(reason);
   }
 
   async #carryOut({ channel, payload }: Command): Promise<Outcome> {

@@ -197,7 +197,7 @@ test("what is not of the type is an error of its channel", async (t) => {
 test("a silent slave is offline with the reason, asked ever more seldom, and back when it answers", async (t) => {
   const slave = new FakeSlave(1, { 0: 5 });
   const slaves = meter({ channel: "a", address: 0 }).map((it) => ({ ...it, misses_max: 2 }));
-  const { host, silent, bus } = running(t, slaves, [slave]);
+  const { host, silent, bus, log } = running(t, slaves, [slave]);
   const device = await online(host.known("meter"));
   silent.add(slave);
   const silentAtMs = performance.now();
@@ -205,6 +205,10 @@ test("a silent slave is offline with the reason, asked ever more seldom, and bac
   // The second question waited a second, instead of 20 ms.
   assert.ok(performance.now() - silentAtMs > 900);
   assert.match(device.whyOffline ?? "", /slave 1: no answer within 30 ms, 2 times in a row/);
+  assert.deepEqual(
+    log.filter(({ msg }) => msg === "device offline").map(({ why }) => why),
+    [device.whyOffline],
+  );
   const asked = bus.written.length;
   silent.delete(slave);
   await online(device);
