@@ -5,6 +5,8 @@ import { SluiceError } from "#contract/errors";
 import { wait } from "#runtime/backoff";
 
 const COMMANDS_MAX = 1_000;
+/** Timers take Infinity for 1 ms. */
+const PAUSE_MS_MAX = 60_000;
 
 /** What is to be done on the line when no command waits: now, or not before `atMs`. */
 export type Idle = { readonly run: () => Promise<void> } | { readonly atMs: number };
@@ -76,6 +78,3 @@ export class LineQueue {
     await wait(Math.min(PAUSE_MS_MAX, Math.max(1, Math.ceil(ms))), this.#pause.signal);
   }
 }
-
-/** Timers take no longer waits than 2^31 ms, and Infinity for 1. */
-const PAUSE_MS_MAX = 60_000;

@@ -2,7 +2,7 @@
 // Path: slave → [line] → rtu-line, tcp-line. Touches: the clock.
 
 import { wait } from "#runtime/backoff";
-import { EXCEPTION_BIT, type Request } from "./pdu.ts";
+import { EXCEPTION_BIT, exceptionText, type Request } from "./pdu.ts";
 
 export type Answer =
   | { readonly kind: "data"; readonly pdu: Buffer; readonly receivedAtMs: number }
@@ -53,6 +53,12 @@ export function answerOf({ pdu, receivedAtMs }: Arrival): Answer {
   return isException
     ? { kind: "exception", code: pdu[1] ?? 0 }
     : { kind: "data", pdu, receivedAtMs };
+}
+
+/** In words. */
+export function whyNoData(answer: Exclude<Answer, { kind: "data" }>): string {
+  if (answer.kind === "exception") return exceptionText(answer.code);
+  return answer.kind === "silent" ? answer.why : "its answer may be to an earlier question";
 }
 
 /** What the promise gives; undefined when it takes longer than `ms`. */

@@ -1,21 +1,18 @@
 // slave: one slave of a line as a device: what it holds, whether it is there, what it is told.
 // Path: modbus-rtu → [slave] → line, device. Touches: the clock.
 
-import { wait } from "#runtime/backoff";
 import type { Command, Device, Host, Outcome } from "../../driver.ts";
 import { type Block, splitBlock } from "./blocks.ts";
-import type { Answer, Line } from "./line.ts";
+import { type Answer, type Line, whyNoData } from "./line.ts";
 import type { LineQueue } from "./line-queue.ts";
 import { contentOf, exceptionText, readRequest } from "./pdu.ts";
-import { channelAbout, valueIn, type Write, widthOfRegister, writeOf } from "./register.ts";
+import { channelAbout, valueIn, type Write, writeOf } from "./register.ts";
 import { ERROR_CHANNEL } from "./settings.ts";
 import type { RegisterSettings, SlaveSettings } from "./settings-schema.ts";
+import { write } from "./writing.ts";
 
 /** After the first miss; each further one doubles it. */
 const MISS_MS_LEAST = 1_000;
-/** Some devices take a moment until they hold what was written. */
-const READ_BACKS_MAX = 3;
-const READ_BACK_PAUSE_MS = 100;
 
 /** What a read came to, for its schedule. */
 export type Polled = "worked" | "refused" | "busy" | "split" | "missed";
@@ -172,60 +169,29 @@ export class Slave {
     const register = this.settings.registers.find((it) => it.channel === channel);
     if (!register) return failed(`there is no channel ${JSON.stringify(channel.slice(0, 128))}`);
     if (!register.writable) return failed(`${channel} is not writable in the settings`);
-    const write = writeOf(register, this.unit, payload);
-    if (write.kind === "refused") return failed(write.reason);
+    const command = writeOf(register, this.unit, payload);
+    if (command.kind === "refused") return failed(command.reason);
     const way = this.#way;
     if (!way) return failed("the link was never up");
-    return await way.queue.command(this.unit, () => this.#write(way.line, register, write));
+    return await way.queue.command(this.unit, () => this.#write(way.line, register, command));
   }
 
   async #write(
     line: Line,
     register: RegisterSettings,
-    write: Write & { kind: "write" },
+    command: Write & { kind: "write" },
   ): Promise<Outcome> {
-    const answer = await line.exchange(write.request);
-    if (answer.kind === "exception") return failed(exceptionText(answer.code));
-    if (answer.kind === "silent") this.#missed(answer.why);
-    // Whoever may have been answered can be asked what became of it.
-    if (answer.kind === "silent" || (answer.kind === "unsure" && !register.read_back)) {
-      return failed(`${whyNoData(answer)}; whether it was written is not known`);
-    }
-    this.#host.countFrames(1);
-    if (register.read_back) return await this.#readBack(line, register, write.value);
-    return { state: "done" };
-  }
-
-  async #readBack(line: Line, register: RegisterSettings, wrote: string): Promise<Outcome> {
-    const { function: table, address, channel } = register;
-    const request = readRequest(this.unit, table, address, widthOfRegister(register));
-    let why = "";
-    for (let tried = 0; tried < READ_BACKS_MAX; tried += 1) {
-      if (tried > 0) await wait(READ_BACK_PAUSE_MS);
-      const answer = await line.exchange(request);
-      if (answer.kind !== "data") {
-        why = `it was written, and cannot be read back: ${whyNoData(answer)}`;
-        continue;
-      }
-      const reads = valueIn(register, contentOf(answer.pdu), address);
-      if (reads === wrote) {
-        this.#publish(channel, reads, answer.receivedAtMs);
-        return { state: "done" };
-      }
-      why = `wrote ${wrote}, reads ${reads ?? `what is no ${register.type}`}`;
-    }
-    return failed(why);
+    const { outcome, silence, read } = await write(line, register, command);
+    if (silence === undefined) this.#host.countFrames(1);
+    else this.#missed(silence);
+    if (read) this.#publish(register.channel, read.value, read.receivedAtMs);
+    return outcome;
   }
 }
 
 /** A gateway's word that the slave behind it is not there (Modbus Application Protocol §7). */
 function isAbsence(code: number): boolean {
   return code === 10 || code === 11;
-}
-
-function whyNoData(answer: Exclude<Answer, { kind: "data" }>): string {
-  if (answer.kind === "exception") return exceptionText(answer.code);
-  return answer.kind === "silent" ? answer.why : "its answer may be to an earlier question";
 }
 
 function failed(reason: string): Outcome {
