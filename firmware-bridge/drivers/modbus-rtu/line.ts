@@ -1,6 +1,7 @@
 // line: what slaves are asked through, serial or TCP: one question at a time.
 // Path: slave → [line] → rtu-line, tcp-line. Touches: the clock.
 
+import { setImmediate } from "node:timers/promises";
 import { wait } from "#runtime/backoff";
 import { EXCEPTION_BIT, exceptionText, type Request } from "./pdu.ts";
 
@@ -61,9 +62,15 @@ export function whyNoData(answer: Exclude<Answer, { kind: "data" }>): string {
   return answer.kind === "silent" ? answer.why : "its answer may be to an earlier question";
 }
 
-/** What the promise gives; undefined when it takes longer than `ms`. */
+/**
+ * What the promise gives; undefined when it takes longer than `ms`. A process that was held up
+ * itself looks first for what has come meanwhile.
+ */
 export async function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {
   const done = new AbortController();
-  const late = wait(ms, done.signal).then(() => undefined);
+  const late = wait(ms, done.signal).then(async () => {
+    await setImmediate();
+    return undefined;
+  });
   return await Promise.race([promise, late]).finally(() => done.abort());
 }

@@ -23,14 +23,20 @@ const OPTIONS = {
   retriesMax: 0,
   hasEcho: false,
 } as const;
+/** Where nobody answers. */
+const SHORT_MS = 40;
 const QUESTION = readRequest(1, "holding", 7, 1);
 const ANSWER = Buffer.from([3, 2, 0, 7]);
 
 /** A line whose other end is the test's. */
-function lineTo(answer: Parameters<typeof fakeBus>[0]) {
+function lineTo(answer: Parameters<typeof fakeBus>[0], timeoutMs = 2_000) {
   const faults: string[] = [];
   const bus = fakeBus(answer, undefined);
-  const line = new TcpLine(bus.link, { ...OPTIONS, fault: (reason) => faults.push(reason) });
+  const line = new TcpLine(bus.link, {
+    ...OPTIONS,
+    timeoutMs,
+    fault: (reason) => faults.push(reason),
+  });
   const hearing = (async () => {
     for await (const chunk of bus.link.readable) line.receive(chunk.bytes, chunk.receivedAtMs);
   })();
@@ -68,7 +74,7 @@ test("gives a late answer to nobody, nor one of another unit, function or length
   for (const { number, ...frame } of wrong) {
     const { line, faults } = lineTo((question, bus) => {
       bus.say(tcpFrame((question.readUInt16BE() + number) & 0xffff, frame));
-    });
+    }, SHORT_MS);
     assert.equal((await line.exchange(QUESTION)).kind, "silent");
     assert.equal(faults.length, 1);
   }
@@ -77,7 +83,7 @@ test("gives a late answer to nobody, nor one of another unit, function or length
 test("accepts as answer to a write its own repetition alone", async () => {
   const { line } = lineTo((question, bus) => {
     bus.say(tcpFrame(question.readUInt16BE(), { unit: 1, pdu: Buffer.from([6, 0, 3, 0, 6]) }));
-  });
+  }, SHORT_MS);
   const answer = await line.exchange(writeRegisters(1, 3, Buffer.from([0, 5]), false));
   assert.equal(answer.kind, "silent");
 });
