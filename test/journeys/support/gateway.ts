@@ -5,12 +5,14 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { TestContext } from "node:test";
 import { stringify } from "smol-toml";
 import type { StatusDocument } from "#contract/status";
 import { NODE, programOf } from "../../../scripts/chain/plans.ts";
 import { freeRun } from "../../../scripts/chain/ports.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
+
+/** Of a test, or of a file of tests. */
+type After = { after(finish: () => Promise<void>): void };
 
 export interface Place {
   readonly folder: string;
@@ -18,7 +20,7 @@ export interface Place {
   readonly statusPort: number;
 }
 
-export async function freePlace(t: TestContext): Promise<Place> {
+export async function freePlace(t: After): Promise<Place> {
   const base = await freeRun(2);
   return { folder: temporaryFolder(t), mqttPort: base, statusPort: base + 1 };
 }
@@ -39,7 +41,7 @@ export interface Gateway {
  * becomes the one behind it, such as env(1).
  */
 export function startGateway(
-  t: TestContext,
+  t: After,
   { folder, mqttPort, statusPort }: Place,
   more: Record<string, unknown> = {},
   env: Record<string, string> = {},
