@@ -8,6 +8,7 @@ import { frames } from "./frames/frames.ts";
 import type { DriverKind } from "./kind.ts";
 import { lines } from "./lines/lines.ts";
 import { mqtt } from "./mqtt/mqtt.ts";
+import { mqttSn } from "./mqtt-sn/mqtt-sn.ts";
 import { mysensors } from "./mysensors/mysensors.ts";
 import { nmea } from "./nmea/nmea.ts";
 import { modbusRtu } from "./modbus-rtu/modbus-rtu.ts";
@@ -18,6 +19,7 @@ const DRIVERS: Readonly<Record<string, DriverKind>> = {
   frames,
   lines,
   mqtt,
+  "mqtt-sn": mqttSn,
   mysensors,
   nmea,
   "modbus-rtu": modbusRtu,

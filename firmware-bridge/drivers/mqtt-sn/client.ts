@@ -1,0 +1,513 @@
+// client: one MQTT-SN client and its session at the broker (MQTT-SN 1.2, §6.3 to §6.14).
+// Path: gateway → [client] → broker-session, and back. Touches: the clock; the network, by broker-session.ts.
+
+import type { Packet as MqttPacket } from "mqtt-packet";
+import { backoffMs, wait } from "#runtime/backoff";
+import type { Log } from "#runtime/log";
+import {
+  type BrokerSession,
+  type BrokerSessionOptions,
+  TAKEN_OVER,
+  type Will,
+} from "./broker-session.ts";
+import { Deliveries } from "./deliveries.ts";
+import { type Connect, encodePacket, type Packet, RETURN_CODES } from "./packets.ts";
+import { Publications } from "./publications.ts";
+import type { RetryLimits } from "./retry.ts";
+import { connectReturnCodeOf } from "./return-codes.ts";
+import { Subscribing } from "./subscribing.ts";
+import { isTopicName, Topics } from "./topics.ts";
+import { type Prompted, WillPrompt, type WillTopic, willQosOf } from "./will-prompt.ts";
+import type { Wills } from "./wills.ts";
+
+const LIMITS = {
+  /** Packets that wait while the broker is asked for the session. */
+  waitingPacketsMax: 16,
+  /** A session that is to end with its connection has this to outlive a change of the will. */
+  cleanSessionSeconds: 60,
+  returnMsLeast: 1_000,
+  returnMsMost: 30_000,
+} as const;
+
+/** Where a client is (§6.14); `lost` and `disconnected` are both `ended`, with another reason. */
+export type ClientMode = "new" | "asking" | "opening" | "active" | "asleep" | "awake" | "ended";
+
+export interface ClientLimits extends RetryLimits {
+  readonly queueMessagesMax: number;
+  readonly messageBytesMax: number;
+  readonly topicsMax: number;
+  readonly sessionSeconds: number;
+}
+
+export interface ClientOptions {
+  readonly clientId: string;
+  readonly limits: ClientLimits;
+  readonly predefined: ReadonlyMap<number, string>;
+  readonly wills: Wills;
+  readonly log: Log;
+  readonly openSession: (
+    some: Omit<BrokerSessionOptions, "door" | "username" | "password">,
+  ) => BrokerSession;
+  /** To the device; resolves when the line took it, never rejects. */
+  readonly say: (packet: Packet) => Promise<void>;
+  readonly onFault: (reason: string) => void;
+  readonly onEnded: (client: Client) => void;
+}
+
+/** §7.2: the tolerance is 50 %, and 10 % when the duration is longer than a minute. */
+export function toleratedMs(durationSeconds: number): number {
+  return durationSeconds * 1_000 * (durationSeconds > 60 ? 1.1 : 1.5);
+}
+
+/**
+ * new → (asking →) opening → active ⇄ asleep ⇄ awake → asleep; asleep, awake → active by CONNECT;
+ * any → ended, which is final. Only #setMode writes #mode.
+ */
+export class Client {
+  readonly clientId: string;
+  readonly #options: ClientOptions;
+  readonly #topics: Topics;
+  readonly #publications: Publications;
+  readonly #subscribing: Subscribing;
+  readonly #deliveries: Deliveries;
+  readonly #willPrompt: WillPrompt;
+  readonly #ending = new AbortController();
+  #mode: ClientMode = "new";
+  #session: BrokerSession | undefined;
+  #connect: Connect | undefined;
+  #will: Will | undefined;
+  /** Nothing came since our CONNACK, so the same CONNECT again means that it was not heard. */
+  #isQuiet = false;
+  /** The broker has lost the session while the client slept. */
+  #isForgotten = false;
+  #sleepSeconds = 0;
+  #silence: NodeJS.Timeout | undefined;
+  #taken: Promise<void> = Promise.resolve();
+  #takenCount = 0;
+
+  constructor(options: ClientOptions) {
+    const { clientId, limits, predefined, onFault: onDropped } = options;
+    const answer = (packet: Packet) => this.#say(packet);
+    this.clientId = clientId;
+    this.#options = options;
+    this.#topics = new Topics(predefined, limits.topicsMax);
+    const topics = this.#topics;
+    this.#publications = new Publications({ topics, answer, onDropped });
+    this.#subscribing = new Subscribing(topics, answer);
+    this.#deliveries = new Deliveries({
+      ...limits,
+      topics,
+      say: (packet) => this.#options.say(packet),
+      onDropped,
+      onGivenUp: () => this.#onUnanswered(),
+      onDrained: () => this.#onDrained(),
+    });
+    this.#willPrompt = new WillPrompt({
+      ...limits,
+      say: answer,
+      onGivenUp: () => this.#lose("it does not tell its will"),
+    });
+  }
+
+  get mode(): ClientMode {
+    return this.#mode;
+  }
+
+  /** Takes a message of the device, after the ones before. */
+  take(packet: Packet): void {
+    if (this.#takenCount >= LIMITS.waitingPacketsMax) {
+      this.#options.onFault(`${packet.type} is dropped: too many wait for the broker`);
+      return;
+    }
+    this.#takenCount += 1;
+    this.#taken = this.#taken.then(async () => {
+      if (this.#mode !== "ended") await this.#handle(packet);
+      this.#takenCount -= 1;
+    });
+  }
+
+  /** Ends it as a connection that broke: the broker publishes the will. */
+  cut(reason: string): void {
+    if (this.#mode === "ended") return;
+    this.#session?.cut();
+    this.#end(reason);
+  }
+
+  async #handle(packet: Packet): Promise<void> {
+    this.#silence?.refresh();
+    if (packet.type !== "connect" && packet.type !== "willmsg") this.#isQuiet = false;
+    switch (packet.type) {
+      case "connect":
+        return this.#onConnect(packet);
+      case "willtopic":
+        if (this.#mode !== "asking") return;
+        return this.#onPrompted(this.#willPrompt.onTopic(packet.will));
+      case "willmsg":
+        if (this.#mode === "asking") {
+          return this.#onPrompted(this.#willPrompt.onMessage(packet.message));
+        }
+        if (this.#isQuiet) this.#say({ type: "connack", returnCode: RETURN_CODES.accepted });
+        return;
+      case "disconnect":
+        return this.#onDisconnect(packet.durationSeconds ?? 0);
+      case "pingreq":
+        return this.#onPing();
+      default:
+        return this.#onSessionPacket(packet);
+    }
+  }
+
+  /** What needs an open session. */
+  async #onSessionPacket(packet: Packet): Promise<void> {
+    if (this.#mode === "asking" || this.#mode === "new") {
+      return this.#options.onFault(`${packet.type} came before CONNACK`);
+    }
+    const session = this.#session;
+    if (!session?.isOpen || this.#isForgotten) return this.#dismiss("its session is gone");
+    switch (packet.type) {
+      case "register":
+        return this.#onRegister(packet);
+      case "publish":
+        return this.#publications.publish(packet, session);
+      case "pubrel":
+        return this.#publications.release(packet.messageId, session);
+      case "subscribe":
+        return this.#subscribing.subscribe(packet, session);
+      case "unsubscribe":
+        return this.#subscribing.unsubscribe(packet, session);
+      case "willtopicupd":
+        return this.#onWillTopicUpdate(packet.will);
+      case "willmsgupd":
+        return this.#onWillMessageUpdate(packet.message);
+      default:
+        return this.#onAnswer(packet);
+    }
+  }
+
+  /** The device's answers to what it was told. */
+  #onAnswer(packet: Packet): void {
+    switch (packet.type) {
+      case "regack":
+        this.#deliveries.onRegack(packet.messageId, packet.returnCode);
+        break;
+      case "puback":
+        this.#onPuback(packet);
+        break;
+      case "pubrec":
+        this.#deliveries.onPubrec(packet.messageId);
+        break;
+      case "pubcomp":
+        this.#deliveries.onPubcomp(packet.messageId);
+        break;
+      default:
+        this.#options.onFault(`${packet.type} is not for a gateway`);
+        break;
+    }
+  }
+
+  #onPuback({
+    topicId,
+    messageId,
+    returnCode,
+  }: Extract<Packet, { type: "regack" | "puback" }>): void {
+    if (messageId === 0 && returnCode === RETURN_CODES.invalidTopicId) {
+      this.#deliveries.onUnknownTopic(topicId);
+    } else {
+      this.#deliveries.onPuback(messageId, returnCode);
+    }
+  }
+
+  /** §6.3; and §6.14, when a client that slept comes back. */
+  async #onConnect(packet: Connect): Promise<void> {
+    const isSleeping = this.#mode === "asleep" || this.#mode === "awake";
+    const isSame = this.#connect && encodePacket(this.#connect).equals(encodePacket(packet));
+    if (this.#mode === "active" && this.#isQuiet && isSame) {
+      return this.#say({ type: "connack", returnCode: RETURN_CODES.accepted });
+    }
+    this.#connect = packet;
+    this.#topics.untell();
+    if (isSleeping && this.#canContinue(packet)) return this.#welcome();
+    await this.#leaveSession(isSleeping);
+    if (packet.cleanSession) this.#topics.clear();
+    if (packet.will) {
+      this.#setMode("asking", "it has a will to tell");
+      return this.#willPrompt.ask();
+    }
+    const kept = packet.cleanSession ? undefined : await this.#options.wills.of(this.clientId);
+    await this.#open(packet, kept);
+  }
+
+  #canContinue({ cleanSession, will }: Connect): boolean {
+    return !cleanSession && !will && !this.#isForgotten && this.#session?.isOpen === true;
+  }
+
+  /** Who slept has said goodbye; who was active and connects anew has restarted: its will is due. */
+  async #leaveSession(isSleeping: boolean): Promise<void> {
+    this.#deliveries.reset(undefined);
+    this.#publications.reset();
+    this.#subscribing.reset();
+    const session = this.#session;
+    this.#session = undefined;
+    this.#isForgotten = false;
+    if (isSleeping) await session?.close(false);
+    else session?.cut();
+  }
+
+  async #onPrompted(prompted: Prompted): Promise<void> {
+    if (prompted === "asking" || !this.#connect) return;
+    if (prompted === "refused")
+      return this.#refuse(RETURN_CODES.notSupported, "a will that cannot be");
+    await this.#open(this.#connect, prompted.will);
+  }
+
+  async #open(connect: Connect, will: Will | undefined): Promise<void> {
+    this.#willPrompt.stop();
+    this.#setMode("opening", "the broker is asked");
+    this.#will = will;
+    const session = this.#useNewSession(connect.cleanSession);
+    const { reasonCode, reason } = await session.connect();
+    if (this.#ending.signal.aborted) return session.cut();
+    if (reasonCode !== 0) return this.#refuse(connectReturnCodeOf(reasonCode), reason);
+    await this.#options.wills.set(this.clientId, connect.cleanSession ? undefined : will);
+    if (this.#ending.signal.aborted) return session.cut();
+    this.#welcome();
+  }
+
+  /** What the broker tells right behind its CONNACK is taken already. */
+  #useNewSession(clean: boolean): BrokerSession {
+    const { openSession, limits } = this.#options;
+    const session: BrokerSession = openSession({
+      clientId: this.clientId,
+      clean,
+      sessionSeconds: this.#connect?.cleanSession
+        ? LIMITS.cleanSessionSeconds
+        : limits.sessionSeconds,
+      will: this.#will,
+      receiveMax: limits.queueMessagesMax,
+      packetBytesMax: limits.messageBytesMax + 64,
+      onPacket: (packet) => {
+        if (this.#session === session) this.#onMqttPacket(packet);
+      },
+      onEnd: (reason) => {
+        if (this.#session === session) this.#onBrokerGone(reason);
+      },
+    });
+    this.#session = session;
+    this.#deliveries.reset(session);
+    return session;
+  }
+
+  #welcome(): void {
+    this.#watch(this.#connect?.durationSeconds ?? 0, "it was silent for too long");
+    this.#isQuiet = true;
+    this.#say({ type: "connack", returnCode: RETURN_CODES.accepted });
+    this.#setMode("active", "connected");
+    this.#deliveries.resume();
+  }
+
+  #refuse(returnCode: number, reason: string): void {
+    this.#options.onFault(`a CONNECT is refused: ${reason}`);
+    this.#say({ type: "connack", returnCode });
+    this.#end(reason);
+  }
+
+  #onMqttPacket(packet: MqttPacket): void {
+    switch (packet.cmd) {
+      case "publish":
+        this.#deliveries.add(packet);
+        break;
+      case "pubrel":
+        this.#deliveries.release(packet.messageId ?? 0);
+        break;
+      case "puback":
+        this.#publications.onPuback(packet);
+        break;
+      case "pubrec":
+        this.#publications.onPubrec(packet);
+        break;
+      case "pubcomp":
+        this.#publications.onPubcomp(packet.messageId ?? 0);
+        break;
+      case "suback":
+        this.#subscribing.onSuback(packet);
+        break;
+      case "unsuback":
+        this.#subscribing.onUnsuback(packet.messageId ?? 0);
+        break;
+      default:
+        break;
+    }
+  }
+
+  /** §6.5: the client asks for a topic's id. */
+  #onRegister({ messageId, topic }: Extract<Packet, { type: "register" }>): void {
+    if (!isTopicName(topic)) {
+      this.#say(regack(0, messageId, RETURN_CODES.notSupported));
+      return;
+    }
+    const topicId = this.#topics.register(topic);
+    if (topicId === undefined) {
+      this.#say(regack(0, messageId, RETURN_CODES.congestion));
+      return;
+    }
+    this.#say(regack(topicId, messageId, RETURN_CODES.accepted));
+  }
+
+  /** §6.4: an empty topic takes the will back, its message included. */
+  async #onWillTopicUpdate(will: WillTopic | undefined): Promise<void> {
+    const qos = will && willQosOf(will);
+    if (will && qos === undefined) {
+      return this.#say({ type: "willtopicresp", returnCode: RETURN_CODES.notSupported });
+    }
+    const payload = this.#will?.payload ?? new Uint8Array();
+    const next = will && qos !== undefined ? { ...will, qos, payload } : undefined;
+    await this.#changeWill(next, "willtopicresp");
+  }
+
+  async #onWillMessageUpdate(payload: Uint8Array): Promise<void> {
+    if (!this.#will)
+      return this.#say({ type: "willmsgresp", returnCode: RETURN_CODES.notSupported });
+    await this.#changeWill({ ...this.#will, payload }, "willmsgresp");
+  }
+
+  /**
+   * A will stands at the broker, which alone is sure to be there when this process is killed, and
+   * MQTT changes it by a new connection only. The next one is on its way already when the last says
+   * goodbye, so the client is without a will for one exchange with the broker; the session stays.
+   */
+  async #changeWill(will: Will | undefined, type: "willtopicresp" | "willmsgresp"): Promise<void> {
+    const last = this.#session;
+    this.#will = will;
+    this.#publications.reset();
+    this.#subscribing.reset();
+    const session = this.#useNewSession(false);
+    await last?.close(false);
+    const { reasonCode, sessionPresent } = await session.connect();
+    if (this.#ending.signal.aborted) return session.cut();
+    if (reasonCode !== 0 || !sessionPresent) {
+      this.#say({ type, returnCode: RETURN_CODES.congestion });
+      return this.#dismiss("its session is gone");
+    }
+    if (!this.#connect?.cleanSession) await this.#options.wills.set(this.clientId, will);
+    this.#say({ type, returnCode: RETURN_CODES.accepted });
+    if (this.#mode === "active") this.#deliveries.resume();
+  }
+
+  /** §6.12 without a duration, §6.14 with one: it goes to sleep. */
+  async #onDisconnect(durationSeconds: number): Promise<void> {
+    if (durationSeconds > 0 && this.#session?.isOpen) {
+      this.#sleepSeconds = durationSeconds;
+      this.#deliveries.pause();
+      this.#fallAsleep(`for ${durationSeconds} s`);
+      return this.#say({ type: "disconnect", durationSeconds: undefined });
+    }
+    const session = this.#session;
+    this.#session = undefined;
+    await session?.close(this.#connect?.cleanSession ?? false);
+    this.#say({ type: "disconnect", durationSeconds: undefined });
+    this.#end("disconnected");
+  }
+
+  #fallAsleep(reason: string): void {
+    this.#setMode("asleep", reason);
+    this.#watch(this.#sleepSeconds, "it slept for too long");
+  }
+
+  /** §6.11 while active; §6.14 while asleep: what is kept comes first, and PINGRESP ends it. */
+  #onPing(): void {
+    if (this.#mode === "active") {
+      this.#say({ type: "pingresp" });
+      return;
+    }
+    if (this.#mode !== "asleep") return;
+    if (!this.#session?.isOpen || this.#isForgotten) {
+      this.#dismiss("its session is gone");
+      return;
+    }
+    this.#setMode("awake", "it asks for its messages");
+    this.#deliveries.resume();
+  }
+
+  #onDrained(): void {
+    if (this.#mode !== "awake") return;
+    this.#deliveries.pause();
+    this.#say({ type: "pingresp" });
+    this.#fallAsleep("all messages are told");
+  }
+
+  /** Asleep before all was told, it will ask again, or its time runs out. */
+  #onUnanswered(): void {
+    if (this.#mode !== "awake") {
+      this.#lose("it does not answer");
+      return;
+    }
+    this.#deliveries.pause();
+    this.#fallAsleep("it does not answer");
+  }
+
+  #onBrokerGone(reason: string): void {
+    this.#publications.reset();
+    this.#subscribing.reset();
+    this.#deliveries.reset(undefined);
+    // It cannot be told while it sleeps; so the session is held open for it, and with it the will.
+    if (this.#mode === "asleep" && reason !== TAKEN_OVER) void this.#comeBack();
+    else this.#dismiss(reason);
+  }
+
+  async #comeBack(): Promise<void> {
+    const { signal } = this.#ending;
+    for (let attempt = 0; this.#mode === "asleep" && !this.#session?.isOpen; attempt += 1) {
+      await wait(backoffMs(attempt, LIMITS.returnMsLeast, LIMITS.returnMsMost), signal);
+      if (this.#mode !== "asleep" || this.#session?.isOpen) return;
+      const session = this.#useNewSession(false);
+      const { reasonCode, sessionPresent } = await session.connect();
+      if (signal.aborted || this.#session !== session) return session.cut();
+      if (reasonCode !== 0) continue;
+      this.#isForgotten = !sessionPresent;
+      this.#options.log.info({ client: this.clientId, sessionPresent }, "at the broker again");
+    }
+  }
+
+  /** Tells the device that it has to connect again. */
+  #dismiss(reason: string): void {
+    this.#say({ type: "disconnect", durationSeconds: undefined });
+    this.cut(reason);
+  }
+
+  /** §6.14, lost. */
+  #lose(reason: string): void {
+    this.#options.onFault(`a client is lost: ${reason}`);
+    this.#dismiss(reason);
+  }
+
+  #end(reason: string): void {
+    clearTimeout(this.#silence);
+    this.#willPrompt.stop();
+    this.#deliveries.pause();
+    this.#setMode("ended", reason);
+    this.#ending.abort();
+    this.#options.onEnded(this);
+  }
+
+  /** Begins to count the silence; a duration of 0 allows any. */
+  #watch(durationSeconds: number, reason: string): void {
+    clearTimeout(this.#silence);
+    this.#silence = undefined;
+    if (durationSeconds === 0) return;
+    this.#silence = setTimeout(() => this.#lose(reason), toleratedMs(durationSeconds));
+  }
+
+  #say(packet: Packet): void {
+    void this.#options.say(packet);
+  }
+
+  #setMode(next: ClientMode, why: string): void {
+    const fields = { client: this.clientId, from: this.#mode, to: next, why };
+    this.#mode = next;
+    this.#options.log.debug(fields, "client mode");
+  }
+}
+
+function regack(topicId: number, messageId: number, returnCode: number): Packet {
+  return { type: "regack", topicId, messageId, returnCode };
+}
