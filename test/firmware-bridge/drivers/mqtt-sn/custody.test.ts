@@ -1,0 +1,119 @@
+// custody.test: an MQTT-SN acknowledgement promises what the broker's does: it comes after it.
+// Path: test. Touches: nothing.
+
+import assert from "node:assert/strict";
+import { type Duplex, duplexPair } from "node:stream";
+import { type TestContext, test } from "node:test";
+import { type Packet as MqttPacket, parser, writeToStream } from "mqtt-packet";
+import { waitFor } from "../../../support/wait-for.ts";
+import { type Broker, onLine } from "./site.ts";
+
+const MQTT_5 = { protocolVersion: 5 } as const;
+
+/** A broker that answers nothing but CONNECT, unless it is told to. */
+function silentBroker(t: TestContext) {
+  const packets: MqttPacket[] = [];
+  let stream: Duplex | undefined;
+  const say = (packet: MqttPacket) => stream && writeToStream(packet, stream, MQTT_5);
+  const open = () => {
+    const [ours, theirs] = duplexPair();
+    stream = theirs;
+    t.after(() => theirs.destroy());
+    const read = parser(MQTT_5);
+    read.on("packet", (packet) => {
+      packets.push(packet);
+      if (packet.cmd === "connect") say({ cmd: "connack", reasonCode: 0, sessionPresent: false });
+    });
+    theirs.on("data", (chunk) => read.parse(chunk));
+    return ours;
+  };
+  const takes = (cmd: MqttPacket["cmd"]) =>
+    waitFor(cmd, () => packets.find((packet) => packet.cmd === cmd));
+  return { open, say, takes, packets };
+}
+
+async function connected(t: TestContext) {
+  const broker = silentBroker(t);
+  const { device } = onLine(t, broker as unknown as Broker);
+  await device.connects("custody");
+  return { broker, device, topicId: await device.registers("a/b") };
+}
+
+/** The device has nothing more to hear than the answer to this. */
+async function isToldNothing(device: Awaited<ReturnType<typeof connected>>["device"]) {
+  device.say({ type: "pingreq", clientId: undefined });
+  await device.hears("pingresp");
+}
+
+test("acknowledges QoS 1 only when the broker has", async (t) => {
+  const { broker, device, topicId } = await connected(t);
+  device.publishes(topicId, "x", { messageId: 300 });
+  const { messageId } = await broker.takes("publish");
+  assert.equal(messageId, 300);
+  await isToldNothing(device);
+  broker.say({ cmd: "puback", messageId: 300, reasonCode: 0 });
+  assert.equal((await device.hears("puback")).messageId, 300);
+});
+
+test("says congestion when the broker's quota is exceeded, not that it has the message", async (t) => {
+  const { broker, device, topicId } = await connected(t);
+  for (const qos of [1, 2] as const) {
+    device.publishes(topicId, "x", { messageId: qos, qos });
+    await waitFor("the PUBLISH", () => broker.packets.some((it) => it.messageId === qos));
+    const cmd = qos === 1 ? "puback" : "pubrec";
+    broker.say({ cmd, messageId: qos, reasonCode: 0x97 });
+    assert.equal((await device.hears("puback")).returnCode, 1);
+  }
+});
+
+test("does each step of QoS 2 only when the broker has", async (t) => {
+  const { broker, device, topicId } = await connected(t);
+  device.publishes(topicId, "x", { qos: 2, messageId: 300 });
+  await broker.takes("publish");
+  await isToldNothing(device);
+  broker.say({ cmd: "pubrec", messageId: 300, reasonCode: 0 });
+  await device.hears("pubrec");
+  device.say({ type: "pubrel", messageId: 300 });
+  await broker.takes("pubrel");
+  await isToldNothing(device);
+  broker.say({ cmd: "pubcomp", messageId: 300, reasonCode: 0 });
+  await device.hears("pubcomp");
+});
+
+test("tells the broker of an acknowledgement only when the device has given it", async (t) => {
+  const { broker, device } = await connected(t);
+  const plain = { cmd: "publish", topic: "a/b", payload: "x", dup: false, retain: false } as const;
+  broker.say({ ...plain, qos: 1, messageId: 7 });
+  const message = await device.isTold();
+  await isToldNothing(device);
+  assert.ok(!broker.packets.some(({ cmd }) => cmd === "puback"));
+  device.acknowledges(message);
+  assert.equal((await broker.takes("puback")).messageId, 7);
+  broker.say({ ...plain, qos: 2, messageId: 8 });
+  await device.isTold();
+  await isToldNothing(device);
+  assert.ok(!broker.packets.some(({ cmd }) => cmd === "pubrec"));
+  device.say({ type: "pubrec", messageId: 8 });
+  await broker.takes("pubrec");
+  broker.say({ cmd: "pubrel", messageId: 8, reasonCode: 0 });
+  await device.hears("pubrel");
+  await isToldNothing(device);
+  assert.ok(!broker.packets.some(({ cmd }) => cmd === "pubcomp"));
+  device.say({ type: "pubcomp", messageId: 8 });
+  await broker.takes("pubcomp");
+});
+
+test("asks a device that has too much on its way to wait", async (t) => {
+  const { device, topicId } = await connected(t);
+  for (let messageId = 1; messageId <= 17; messageId += 1) {
+    device.publishes(topicId, "x", { messageId });
+  }
+  const { messageId, returnCode } = await device.hears("puback");
+  assert.deepEqual([messageId, returnCode], [17, 1]);
+});
+
+test("keeps to what the broker can take: Receive Maximum of the session is what waits here", async (t) => {
+  const { broker } = await connected(t);
+  const connect = await broker.takes("connect");
+  assert.equal(connect.cmd === "connect" && connect.properties?.receiveMaximum, 32);
+});
