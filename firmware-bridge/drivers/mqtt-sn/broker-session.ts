@@ -14,7 +14,6 @@ const LIMITS = {
   connectMsMax: 8_000,
   closeMsMax: 1_000,
   keepAliveSeconds: 60,
-  pingMs: 30_000,
   /** Not yet taken by the broker; what a client publishes beyond is not acknowledged. */
   unsentBytesMax: 262_144,
 } as const;
@@ -106,7 +105,8 @@ export class BrokerSession {
   }
 
   /** Resolves with the broker's answer, or with why there is none; never rejects. */
-  connect(): Promise<Welcome> {
+  async connect(): Promise<Welcome> {
+    if (this.#isEnded) return { reasonCode: UNREACHABLE, sessionPresent: false, reason: this.#why };
     const welcome = new Promise<Welcome>((resolve) => {
       this.#welcomed = resolve;
     });
@@ -184,7 +184,12 @@ export class BrokerSession {
     if (reasonCode === 0) {
       this.#limits = properties ?? {};
       this.#isOpen = true;
-      this.#pinging = setInterval(() => this.#ping(), LIMITS.pingMs);
+      // The broker's own wish goes before ours [MQTT-3.2.2-21].
+      const { serverKeepAlive = LIMITS.keepAliveSeconds } = this.#limits;
+      // Twice in that time, so that one that is late is not too late; 0 asks for none.
+      if (serverKeepAlive > 0) {
+        this.#pinging = setInterval(() => this.#ping(), serverKeepAlive * 500);
+      }
     }
     this.#welcome({ reasonCode, sessionPresent, reason: reasonString });
     if (reasonCode !== 0) this.cut();
@@ -218,7 +223,6 @@ export class BrokerSession {
     if (this.#isEnded) return;
     const wasOpen = this.#isOpen;
     this.#end();
-    this.#welcome({ reasonCode: UNREACHABLE, sessionPresent: false, reason: this.#why });
     if (wasOpen) this.#options.onEnd(this.#why);
   }
 
@@ -226,6 +230,7 @@ export class BrokerSession {
     this.#isEnded = true;
     this.#isOpen = false;
     clearInterval(this.#pinging);
+    this.#welcome({ reasonCode: UNREACHABLE, sessionPresent: false, reason: this.#why });
   }
 }
 

@@ -228,6 +228,7 @@ export class Client {
     this.#topics.untell();
     if (isSleeping && this.#canContinue(packet)) return this.#welcome();
     await this.#leaveSession(isSleeping);
+    if (this.#ending.signal.aborted) return;
     if (packet.cleanSession) this.#topics.clear();
     if (packet.will) {
       this.#setMode("asking", "it has a will to tell");
@@ -261,6 +262,8 @@ export class Client {
   }
 
   async #open(connect: Connect, will: Will | undefined): Promise<void> {
+    // Its link may have gone while it was asked for, or looked up.
+    if (this.#ending.signal.aborted) return;
     this.#willPrompt.stop();
     this.#setMode("opening", "the broker is asked");
     this.#will = will;

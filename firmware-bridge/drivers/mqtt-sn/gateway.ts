@@ -12,6 +12,7 @@ import {
   decodePacket,
   encodePacket,
   type Packet,
+  type PacketType,
   type Publish,
   RETURN_CODES,
 } from "./packets.ts";
@@ -20,6 +21,18 @@ import type { Wills } from "./wills.ts";
 
 /** ProtocolId of MQTT-SN 1.2 (§5.3.8). */
 const PROTOCOL_ID = 0x01;
+
+/** What no client says. */
+const FROM_GATEWAYS: ReadonlySet<PacketType> = new Set([
+  "connack",
+  "willtopicreq",
+  "willmsgreq",
+  "suback",
+  "unsuback",
+  "pingresp",
+  "willtopicresp",
+  "willmsgresp",
+]);
 
 /** Sends a frame to where one came from; never rejects. */
 export type Reply = (frame: Uint8Array) => Promise<void>;
@@ -50,6 +63,8 @@ export class Gateway {
   readonly #seats = new Map<string, Seat>();
   readonly #anonymous: Anonymous;
   readonly #advertising: NodeJS.Timeout | undefined;
+  /** Whose goodbye without a session was answered last. */
+  #dismissed: string | undefined;
 
   constructor(options: GatewayOptions) {
     const { settings, host } = options;
@@ -230,9 +245,13 @@ export class Gateway {
     this.#seats.set(peer.key, seat);
   }
 
-  /** Who has no session is told so, and that a goodbye was heard (§6.12). */
+  /** Who has no session is told so; not one who says what a gateway says, as an echo does. */
   #dismiss({ type }: Packet, peer: Peer): void {
     if (type !== "disconnect") this.#options.host.fault(`${type} came without a connection`);
+    const isToldAlready = type === "disconnect" && this.#dismissed === peer.key;
+    if (isToldAlready || FROM_GATEWAYS.has(type)) return;
+    // A goodbye that is said again was not heard (§6.12); once more is enough, or two would never end.
+    this.#dismissed = type === "disconnect" ? peer.key : undefined;
     void peer.say({ type: "disconnect", durationSeconds: undefined });
   }
 

@@ -104,12 +104,21 @@ export class Publications {
       this.#repeated(messageId, known);
       return;
     }
-    if (this.#unfinished.size >= Math.min(UNFINISHED_MAX, session.receiveMax)) {
+    if (!this.#hasRoom(session)) {
       this.#refuse(packet, RETURN_CODES.congestion);
       return;
     }
     if (!this.#forward(packet, topic, session, qos)) return;
     this.#unfinished.set(messageId, { topicId: packet.topic.id, qos, state: "published" });
+  }
+
+  /** What the broker has, and the device has not released, it may have given up: that makes room. */
+  #hasRoom({ receiveMax }: BrokerSession): boolean {
+    if (this.#unfinished.size < Math.min(UNFINISHED_MAX, receiveMax)) return true;
+    for (const [messageId, { state }] of this.#unfinished) {
+      if (state === "received") return this.#unfinished.delete(messageId);
+    }
+    return false;
   }
 
   /** The broker has it already, and MQTT does not repeat on one connection [MQTT-4.4.0-1]. */

@@ -17,12 +17,18 @@ const Predefined = v.pipe(
   v.check((all) => areDifferent(all.map(({ id }) => id)), "allowed: each id once"),
 );
 
-const Client = v.strictObject({
-  client_id: text,
-  username: v.optional(text),
-  password_file: v.optional(path),
-  predefined: v.optional(Predefined, []),
-});
+const Client = v.pipe(
+  v.strictObject({
+    client_id: text,
+    username: v.optional(text),
+    password_file: v.optional(path),
+    predefined: v.optional(Predefined, []),
+  }),
+  v.check(
+    (it) => it.password_file === undefined || it.username !== undefined,
+    "allowed: password_file beside username only",
+  ),
+);
 
 export const Settings = v.strictObject({
   gateway_id: v.optional(whole(0, 255), 1),

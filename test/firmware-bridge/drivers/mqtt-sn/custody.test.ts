@@ -4,14 +4,14 @@
 import assert from "node:assert/strict";
 import { type Duplex, duplexPair } from "node:stream";
 import { type TestContext, test } from "node:test";
-import { type Packet as MqttPacket, parser, writeToStream } from "mqtt-packet";
+import { type IConnackPacket, type Packet as MqttPacket, parser, writeToStream } from "mqtt-packet";
 import { waitFor } from "../../../support/wait-for.ts";
 import { type Broker, onLine } from "./site.ts";
 
 const MQTT_5 = { protocolVersion: 5 } as const;
 
 /** A broker that answers nothing but CONNECT, unless it is told to. */
-function silentBroker(t: TestContext) {
+function silentBroker(t: TestContext, properties: IConnackPacket["properties"] = {}) {
   const packets: MqttPacket[] = [];
   let stream: Duplex | undefined;
   const say = (packet: MqttPacket) => stream && writeToStream(packet, stream, MQTT_5);
@@ -22,7 +22,8 @@ function silentBroker(t: TestContext) {
     const read = parser(MQTT_5);
     read.on("packet", (packet) => {
       packets.push(packet);
-      if (packet.cmd === "connect") say({ cmd: "connack", reasonCode: 0, sessionPresent: false });
+      if (packet.cmd === "connect")
+        say({ cmd: "connack", reasonCode: 0, sessionPresent: false, properties });
     });
     theirs.on("data", (chunk) => read.parse(chunk));
     return ours;
@@ -32,8 +33,8 @@ function silentBroker(t: TestContext) {
   return { open, say, takes, packets };
 }
 
-async function connected(t: TestContext) {
-  const broker = silentBroker(t);
+async function connected(t: TestContext, properties?: IConnackPacket["properties"]) {
+  const broker = silentBroker(t, properties);
   const { device } = onLine(t, broker as unknown as Broker);
   await device.connects("custody");
   return { broker, device, topicId: await device.registers("a/b") };
@@ -116,4 +117,19 @@ test("keeps to what the broker can take: Receive Maximum of the session is what 
   const { broker } = await connected(t);
   const connect = await broker.takes("connect");
   assert.equal(connect.cmd === "connect" && connect.properties?.receiveMaximum, 32);
+});
+
+test("goes on when a device gives up messages half way, again and again", async (t) => {
+  const { broker, device, topicId } = await connected(t);
+  for (let messageId = 1; messageId <= 40; messageId += 1) {
+    device.publishes(topicId, "x", { qos: 2, messageId });
+    await waitFor("the PUBLISH", () => broker.packets.at(-1)?.messageId === messageId);
+    broker.say({ cmd: "pubrec", messageId, reasonCode: 0 });
+    assert.equal((await device.hears("pubrec")).messageId, messageId);
+  }
+});
+
+test("gives the broker a sign of life as often as the broker wishes", async (t) => {
+  const { broker } = await connected(t, { serverKeepAlive: 1 });
+  await broker.takes("pingreq");
 });

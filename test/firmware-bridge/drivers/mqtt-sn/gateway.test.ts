@@ -284,3 +284,17 @@ test("noise, malformed messages and datagrams are counted, and end nothing", asy
   assert.equal(await device.connects("sn-14"), 0);
   assert.equal(host.faults.length, 2);
 });
+
+test("answers a goodbye without a session once, and never what only a gateway says", async (t) => {
+  const { device, host } = onLine(t, broker);
+  const goodbye = { type: "disconnect", durationSeconds: undefined } as const;
+  for (let count = 0; count < 3; count += 1) device.say(goodbye);
+  device.say({ type: "connack", returnCode: 0 });
+  device.say({ type: "pingreq", clientId: undefined });
+  device.say({ type: "searchgw", radius: 0 });
+  // To the first goodbye, and to the PINGREQ.
+  await device.hears("disconnect");
+  await device.hears("disconnect");
+  await device.hears("gwinfo");
+  assert.equal(host.faults.length, 2);
+});
