@@ -239,8 +239,8 @@ export class Deliveries {
       return;
     }
     this.#stage = "publishing";
-    this.#retry.start((again) => {
-      void say(delivery.dup || again);
+    this.#retry.start(() => {
+      void say(delivery.dup);
       delivery.dup = true;
     });
   }

@@ -17,11 +17,11 @@ export class Retry {
     this.#onGivenUp = onGivenUp;
   }
 
-  /** Says it now, in place of what was said before; `again` is false the first time. */
-  start(say: (again: boolean) => void): void {
+  /** Says it now, in place of what was said before. */
+  start(say: () => void): void {
     this.stop();
     this.#await(say, this.#limits.retriesMax);
-    say(false);
+    say();
   }
 
   /** It was answered, or is of no interest any more. */
@@ -30,11 +30,11 @@ export class Retry {
     this.#timer = undefined;
   }
 
-  #await(say: (again: boolean) => void, left: number): void {
+  #await(say: () => void, left: number): void {
     this.#timer = setTimeout(() => {
       if (left === 0) return this.#onGivenUp();
       this.#await(say, left - 1);
-      say(true);
+      say();
     }, this.#limits.retryMs);
   }
 }

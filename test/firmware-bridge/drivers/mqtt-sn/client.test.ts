@@ -240,13 +240,14 @@ test("holds the session of a client that sleeps open when the broker's connectio
   const { device, unplug } = onLine(t, broker, {}, { log });
   await subscriber(device, "cl-13");
   await fallsAsleep(device, 30);
+  await broker.publish("down/cl-13", "before");
   broker.refuse(true);
   broker.cut();
   await heard("will/cl-13=cl-13 is lost");
   await broker.publish("down/cl-13", "meanwhile");
   broker.refuse(false);
   await waitFor("the session", () => count("info", "at the broker again") === 1, 10_000);
-  assert.deepEqual(await wakesFor(device, "cl-13", 1), ["meanwhile"]);
+  assert.deepEqual(await wakesFor(device, "cl-13", 2), ["before", "meanwhile"]);
   await unplug();
   await waitFor("its will, again", () => broker.texts("will/cl-13").length === 2);
 });

@@ -76,7 +76,9 @@ test("does each step of QoS 2 only when the broker has", async (t) => {
   await device.hears("pubrec");
   device.say({ type: "pubrel", messageId: 300 });
   await broker.takes("pubrel");
+  device.say({ type: "pubrel", messageId: 300 });
   await isToldNothing(device);
+  assert.equal(broker.packets.filter(({ cmd }) => cmd === "pubrel").length, 1);
   broker.say({ cmd: "pubcomp", messageId: 300, reasonCode: 0 });
   await device.hears("pubcomp");
 });
