@@ -2,39 +2,47 @@
 // Path: test. Touches: child processes, a pseudo-terminal, loopback ports, temporary folders.
 
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
+import { createSocket } from "node:dgram";
 import { once } from "node:events";
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { test } from "node:test";
+import { type TestContext, test } from "node:test";
 import { Framer } from "../../../../firmware-bridge/drivers/mqtt-sn/framer.ts";
 import { Pty } from "../../../support/pty.ts";
-import { temporaryFolder } from "../../../support/temporary-folder.ts";
 import { waitFor } from "../../../support/wait-for.ts";
-import { type After, SnDevice, startBroker, wholeFile } from "./site.ts";
-
-const MAIN = join(import.meta.dirname, "../../../../firmware-bridge/main.ts");
-const START_MS_MAX = 20_000;
+import { Bridge, START_MS_MAX } from "../../bridge-process.ts";
+import { SnDevice, startBroker, udpDevice, wholeFile } from "./site.ts";
 
 const broker = await startBroker(wholeFile());
 const heard = (text: string) => waitFor(text, () => broker.heard.includes(text));
 
-/** A device on a port of a bridge that runs until the test ends. */
-async function plugged(t: After) {
-  const pty = await Pty.open(t);
-  const folder = temporaryFolder(t);
-  const config = join(folder, "sluice.toml");
-  writeFileSync(
-    config,
+/** A bridge that is started and whose one link is up; `where` it is, the settings say. */
+async function running(t: TestContext, where: string, before = async (_bridge: Bridge) => {}) {
+  const bridge = new Bridge(
+    t,
     `role = "gateway"
-    data = "${folder}"
+    data = "DATA"
     bridge = { broker = "mqtt://127.0.0.1:${broker.port}" }
     [[links]]
-    path = "${pty.path}"
+    ${where}
     device = "radio"
     driver = "mqtt-sn"`,
   );
-  const bridge = startBridge(t, config);
+  await before(bridge);
+  await starts(bridge);
+  return bridge;
+}
+
+async function starts(bridge: Bridge): Promise<void> {
+  bridge.output = "";
+  bridge.start();
+  await waitFor("the link", () => bridge.output.includes('"to":"up"'), START_MS_MAX).catch(
+    (fault) => assert.fail(`${fault}\n${bridge.output}`),
+  );
+}
+
+/** A device on a port of a bridge. */
+async function plugged(t: TestContext) {
+  const pty = await Pty.open(t);
+  const bridge = await running(t, 'path = "PORT"', ({ port }) => pty.linkAs(port));
   const device = new SnDevice((bytes) => pty.write(bytes));
   const framer = new Framer(65_535);
   let read = 0;
@@ -43,30 +51,15 @@ async function plugged(t: After) {
     read = pty.received.length;
   }, 5);
   t.after(() => clearInterval(listening));
-  await bridge.isUp();
-  return { pty, device, bridge, config };
+  return { pty, device, bridge };
 }
 
-function startBridge(t: After, config: string) {
-  const child = spawn(process.execPath, [MAIN, "--config", config]);
-  let output = "";
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.on("data", (chunk) => {
-      output += chunk;
-    });
-  }
-  t.after(() => ends(child, "SIGKILL"));
-  const isUp = () =>
-    waitFor("the link", () => output.includes('"to":"up"'), START_MS_MAX).catch((fault) => {
-      assert.fail(`${fault}\n${output}`);
-    });
-  return { child, isUp, output: () => output };
-}
-
-async function ends(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  child.kill(signal);
-  await once(child, "close");
+async function freeUdpPort(): Promise<number> {
+  const socket = createSocket("udp4").bind(0, "127.0.0.1");
+  await once(socket, "listening");
+  const { port } = socket.address();
+  await new Promise<void>((resolve) => socket.close(resolve));
+  return port;
 }
 
 test("carries messages from a port to the broker and back, acknowledged, and tells an unplugged port", async (t) => {
@@ -88,21 +81,19 @@ test("carries messages from a port to the broker and back, acknowledged, and tel
   assert.deepEqual(broker.texts("will/pty-1"), []);
   await pty.unplug();
   await waitFor("the will", () => broker.texts("will/pty-1").length > 0, 1_000);
-  await ends(bridge.child, "SIGTERM");
-  assert.equal(bridge.child.exitCode, 0, bridge.output());
+  assert.equal(await bridge.end("SIGTERM"), 0, bridge.output);
 });
 
 test("a bridge that is killed: the will is published at once, and QoS 2 goes on where it was", async (t) => {
-  const { device, bridge, config } = await plugged(t);
+  const { device, bridge } = await plugged(t);
   const will = ["will/pty-2", "killed"] as const;
   await device.connects("pty-2", { will, cleanSession: false });
   const topicId = await device.registers("plant/pty-2");
   device.publishes(topicId, "once", { qos: 2 });
   await device.hears("pubrec");
-  await ends(bridge.child, "SIGKILL");
+  await bridge.end("SIGKILL");
   await waitFor("the will", () => broker.texts("will/pty-2").length > 0, 1_000);
-  const next = startBridge(t, config);
-  await next.isUp();
+  await starts(bridge);
   device.say({ type: "pubrel", messageId: 9 });
   await device.hears("disconnect");
   // Without telling its will anew: the session, and the will with it, stayed (§6.3).
@@ -112,7 +103,26 @@ test("a bridge that is killed: the will is published at once, and QoS 2 goes on 
   device.say({ type: "pubrel", messageId: 9 });
   await device.hears("pubcomp");
   await heard("plant/pty-2=once");
-  await ends(next.child, "SIGKILL");
+  await bridge.end("SIGKILL");
   await waitFor("the will again", () => broker.texts("will/pty-2").length === 2, 1_000);
   assert.deepEqual(broker.texts("plant/pty-2"), ["once"]);
+});
+
+test("listens for datagrams: devices with a session each, wills when the bridge stops", async (t) => {
+  const port = await freeUdpPort();
+  const bridge = await running(t, `address = "udp://127.0.0.1:${port}"`);
+  const devices = [await udpDevice(t, port), await udpDevice(t, port)];
+  for (const [index, device] of devices.entries()) {
+    device.say({ type: "searchgw", radius: 0 });
+    await device.hears("gwinfo");
+    await device.connects(`udp-${index}`, { will: [`will/udp-${index}`, "gone"] });
+    await device.subscribes(`down/udp-${index}`);
+    await broker.publish(`down/udp-${index}`, `to ${index}`);
+    const message = await device.isTold();
+    assert.equal(message.text, `to ${index}`);
+    device.acknowledges(message);
+  }
+  assert.equal(await bridge.end("SIGTERM"), 0, bridge.output);
+  await heard("will/udp-0=gone");
+  await heard("will/udp-1=gone");
 });

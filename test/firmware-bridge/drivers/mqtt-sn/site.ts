@@ -282,11 +282,12 @@ export async function onDatagrams(
   };
   t.after(unplug);
   t.after(() => socket.close());
-  const another = () => deviceAt(t, socket.address().port);
+  const another = () => udpDevice(t, socket.address().port);
   return { host, device: await another(), another, unplug };
 }
 
-async function deviceAt(t: After, port: number): Promise<SnDevice> {
+/** A device that sends its datagrams to that port, from one of its own. */
+export async function udpDevice(t: After, port: number): Promise<SnDevice> {
   const socket = createSocket("udp4").bind(0, "127.0.0.1");
   await once(socket, "listening");
   t.after(() => socket.close());
