@@ -1,4 +1,4 @@
-// client: one MQTT-SN client and its session at the broker (MQTT-SN 1.2, §6.3 to §6.14).
+// client: one MQTT-SN client and its session at the broker (MQTT-SN 1.2, §6.2 to §6.14).
 // Path: gateway → [client] → broker-session, and back. Touches: the clock; the network, by broker-session.ts.
 
 import type { Packet as MqttPacket } from "mqtt-packet";
@@ -217,7 +217,7 @@ export class Client {
     }
   }
 
-  /** §6.3; and §6.14, when a client that slept comes back. */
+  /** §6.2, §6.3; and §6.14, when a client that slept comes back. */
   async #onConnect(packet: Connect): Promise<void> {
     const isSleeping = this.#mode === "asleep" || this.#mode === "awake";
     const isSame = this.#connect && encodePacket(this.#connect).equals(encodePacket(packet));

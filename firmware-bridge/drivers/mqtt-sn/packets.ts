@@ -4,7 +4,7 @@
 /** Flags, TopicIdType (§5.3.4): what the two octets of a topic id are. */
 export type TopicKind = "normal" | "predefined" | "short";
 
-/** A topic as PUBLISH names it; a short name is the two octets of its id (§3, short topic names). */
+/** A topic as PUBLISH names it; a short name is the two octets of its id (§6.7). */
 export interface TopicReference {
   readonly kind: TopicKind;
   readonly id: number;

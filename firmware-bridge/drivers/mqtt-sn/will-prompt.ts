@@ -1,4 +1,4 @@
-// will-prompt: asks a client that connects for its will: first the topic, then the message (§6.3).
+// will-prompt: asks a client that connects for its will: first the topic, then the message (§6.2).
 // Path: client → [will-prompt]. Touches: the clock, by retry.ts.
 
 import type { Will } from "./broker-session.ts";

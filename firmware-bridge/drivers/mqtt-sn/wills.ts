@@ -36,7 +36,8 @@ export class Wills {
   /** Keeps the will, or that there is none; the oldest makes room. */
   async set(clientId: string, will: Will | undefined): Promise<void> {
     const wills = await this.#all();
-    if (!will && !wills.has(clientId)) return;
+    // Most clients tell the same will each time, and flash wears.
+    if (areSame(wills.get(clientId), will)) return;
     wills.delete(clientId);
     if (will) wills.set(clientId, will);
     for (const oldest of [...wills.keys()].slice(0, -this.#countMax)) wills.delete(oldest);
@@ -59,6 +60,13 @@ export class Wills {
       this.#log.warn({ why: reasonOf(fault) }, "wills are kept until a restart only");
     }
   }
+}
+
+function areSame(one: Will | undefined, other: Will | undefined): boolean {
+  if (!one || !other) return one === other;
+  const isSamePayload = Buffer.from(one.payload).equals(other.payload);
+  const { topic, qos, retain } = one;
+  return isSamePayload && topic === other.topic && qos === other.qos && retain === other.retain;
 }
 
 function readWills(remembered: unknown): Map<string, Will> {

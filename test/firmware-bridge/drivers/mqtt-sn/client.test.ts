@@ -96,7 +96,7 @@ test("§6.3: a will stays with a session that stays, also over a restart of the 
   await heard("will/cl-2=cl-2 is lost");
 });
 
-test("§6.3: asks again for a will that is not told, and gives up", async (t) => {
+test("§6.2: asks again for a will that is not told, and gives up", async (t) => {
   const { device, host } = onLine(t, broker, { retries_max: 1 });
   const connect = { type: "connect", will: true, cleanSession: true, protocolId: 1 } as const;
   device.say({ ...connect, durationSeconds: 60, clientId: "cl-3" });

@@ -84,7 +84,7 @@ test("§6.6: an unknown topic id is told, of any QoS, and a right that is missin
   assert.equal((await device.hears("regack")).returnCode, 3);
 });
 
-test("§3: short and predefined topics need no registration", async (t) => {
+test("§6.7: short and predefined topics need no registration", async (t) => {
   const { device } = onLine(t, broker, {
     predefined: [{ id: 1, topic: "predefined/all" }],
     clients: [{ client_id: "sn-5", predefined: [{ id: 2, topic: "predefined/own" }] }],

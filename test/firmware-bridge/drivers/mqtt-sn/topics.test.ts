@@ -18,7 +18,7 @@ test("§6.5: a topic keeps its id, which is another for another topic and never 
   assert.equal(some.nameOf({ kind: "normal", id: 3 }), undefined);
 });
 
-test("§3: predefined ids and short names need no registration", () => {
+test("§6.7: predefined ids and short names need no registration", () => {
   const some = topics();
   assert.equal(some.nameOf({ kind: "predefined", id: 7 }), "plant/pump");
   assert.equal(some.nameOf({ kind: "predefined", id: 8 }), undefined);
