@@ -11,6 +11,7 @@ import {
   type Will,
 } from "./broker-session.ts";
 import { Deliveries } from "./deliveries.ts";
+import { Inbox } from "./inbox.ts";
 import { type Connect, encodePacket, type Packet, RETURN_CODES } from "./packets.ts";
 import { Publications } from "./publications.ts";
 import type { RetryLimits } from "./retry.ts";
@@ -21,8 +22,6 @@ import { type Prompted, WillPrompt, type WillTopic, willQosOf } from "./will-pro
 import type { Wills } from "./wills.ts";
 
 const LIMITS = {
-  /** Packets that wait while the broker is asked for the session. */
-  waitingPacketsMax: 16,
   /** A session that is to end with its connection has this to outlive a change of the will. */
   cleanSessionSeconds: 60,
   returnMsLeast: 1_000,
@@ -71,6 +70,7 @@ export class Client {
   readonly #subscribing: Subscribing;
   readonly #deliveries: Deliveries;
   readonly #willPrompt: WillPrompt;
+  readonly #inbox: Inbox;
   readonly #ending = new AbortController();
   #mode: ClientMode = "new";
   #session: BrokerSession | undefined;
@@ -82,11 +82,13 @@ export class Client {
   #isForgotten = false;
   #sleepSeconds = 0;
   #silence: NodeJS.Timeout | undefined;
-  #taken: Promise<void> = Promise.resolve();
-  #takenCount = 0;
 
   constructor(options: ClientOptions) {
     const { clientId, limits, predefined, onFault: onDropped } = options;
+    this.#inbox = new Inbox(
+      (packet) => this.#handle(packet),
+      ({ type }) => onDropped(`${type} is dropped: too many wait for the broker`),
+    );
     const answer = (packet: Packet) => this.#say(packet);
     this.clientId = clientId;
     this.#options = options;
@@ -115,15 +117,7 @@ export class Client {
 
   /** Takes a message of the device, after the ones before. */
   take(packet: Packet): void {
-    if (this.#takenCount >= LIMITS.waitingPacketsMax) {
-      this.#options.onFault(`${packet.type} is dropped: too many wait for the broker`);
-      return;
-    }
-    this.#takenCount += 1;
-    this.#taken = this.#taken.then(async () => {
-      if (this.#mode !== "ended") await this.#handle(packet);
-      this.#takenCount -= 1;
-    });
+    this.#inbox.take(packet);
   }
 
   /** Ends it as a connection that broke: the broker publishes the will. */
@@ -133,54 +127,64 @@ export class Client {
     this.#end(reason);
   }
 
-  async #handle(packet: Packet): Promise<void> {
+  #handle(packet: Packet): Promise<void> | undefined {
+    if (this.#mode === "ended") return undefined;
     this.#silence?.refresh();
     if (packet.type !== "connect" && packet.type !== "willmsg") this.#isQuiet = false;
     switch (packet.type) {
       case "connect":
         return this.#onConnect(packet);
       case "willtopic":
-        if (this.#mode !== "asking") return;
+        if (this.#mode !== "asking") return undefined;
         return this.#onPrompted(this.#willPrompt.onTopic(packet.will));
       case "willmsg":
-        if (this.#mode === "asking") {
-          return this.#onPrompted(this.#willPrompt.onMessage(packet.message));
-        }
-        if (this.#isQuiet) this.#say({ type: "connack", returnCode: RETURN_CODES.accepted });
-        return;
+        return this.#onWillMessage(packet.message);
       case "disconnect":
         return this.#onDisconnect(packet.durationSeconds ?? 0);
       case "pingreq":
-        return this.#onPing();
+        this.#onPing();
+        return undefined;
       default:
         return this.#onSessionPacket(packet);
     }
   }
 
   /** What needs an open session. */
-  async #onSessionPacket(packet: Packet): Promise<void> {
-    if (this.#mode === "asking" || this.#mode === "new") {
-      return this.#options.onFault(`${packet.type} came before CONNACK`);
-    }
+  #onSessionPacket(packet: Packet): Promise<void> | undefined {
     const session = this.#session;
-    if (!session?.isOpen || this.#isForgotten) return this.#dismiss("its session is gone");
+    if (this.#mode === "asking" || this.#mode === "new") {
+      this.#options.onFault(`${packet.type} came before CONNACK`);
+    } else if (!session?.isOpen || this.#isForgotten) {
+      this.#dismiss("its session is gone");
+    } else if (packet.type === "willtopicupd") {
+      return this.#onWillTopicUpdate(packet.will);
+    } else if (packet.type === "willmsgupd") {
+      return this.#onWillMessageUpdate(packet.message);
+    } else {
+      this.#onRequest(packet, session);
+    }
+    return undefined;
+  }
+
+  #onRequest(packet: Packet, session: BrokerSession): void {
     switch (packet.type) {
       case "register":
-        return this.#onRegister(packet);
+        this.#onRegister(packet);
+        break;
       case "publish":
-        return this.#publications.publish(packet, session);
+        this.#publications.publish(packet, session);
+        break;
       case "pubrel":
-        return this.#publications.release(packet.messageId, session);
+        this.#publications.release(packet.messageId, session);
+        break;
       case "subscribe":
-        return this.#subscribing.subscribe(packet, session);
+        this.#subscribing.subscribe(packet, session);
+        break;
       case "unsubscribe":
-        return this.#subscribing.unsubscribe(packet, session);
-      case "willtopicupd":
-        return this.#onWillTopicUpdate(packet.will);
-      case "willmsgupd":
-        return this.#onWillMessageUpdate(packet.message);
+        this.#subscribing.unsubscribe(packet, session);
+        break;
       default:
-        return this.#onAnswer(packet);
+        this.#onAnswer(packet);
     }
   }
 
@@ -252,6 +256,13 @@ export class Client {
     this.#isForgotten = false;
     if (isSleeping) await session?.close(false);
     else session?.cut();
+  }
+
+  #onWillMessage(message: Uint8Array): Promise<void> | undefined {
+    if (this.#mode === "asking") return this.#onPrompted(this.#willPrompt.onMessage(message));
+    // Our CONNACK was not heard.
+    if (this.#isQuiet) this.#say({ type: "connack", returnCode: RETURN_CODES.accepted });
+    return undefined;
   }
 
   async #onPrompted(prompted: Prompted): Promise<void> {

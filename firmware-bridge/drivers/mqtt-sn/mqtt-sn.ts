@@ -12,7 +12,7 @@ import { type MqttSnSettings, Settings } from "./settings.ts";
 import { Wills } from "./wills.ts";
 
 /** What may wait for a line that takes nothing; beyond, it is dropped: the devices ask again. */
-const UNSENT_FRAMES_MAX = 64;
+const UNSENT_FRAMES_MAX = 512;
 const LINE = "line";
 
 export const mqttSn: DriverKind<MqttSnSettings> = {

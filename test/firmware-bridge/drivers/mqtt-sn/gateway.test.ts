@@ -3,6 +3,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { encodePacket } from "../../../../firmware-bridge/drivers/mqtt-sn/packets.ts";
 import { waitFor } from "../../../support/wait-for.ts";
 import { onDatagrams, onLine, type SnDevice, startBroker, wholeFile } from "./site.ts";
 
@@ -112,6 +113,25 @@ test("§6.8: QoS -1 goes to the broker without a connection, and has no answer",
   device.publishes(0, "3", { ...minusOne, topic: { kind: "predefined", id: 9 } });
   await waitFor("the fault", () => host.faults.length > 0);
   assert.deepEqual(device.told, []);
+});
+
+test("takes any number of messages that come at once, and some behind a CONNECT", async (t) => {
+  const { device } = onLine(t, broker);
+  const connect = { will: false, cleanSession: true, protocolId: 1, durationSeconds: 60 } as const;
+  const publish = { type: "publish", dup: false, qos: 0, retain: false, messageId: 0 } as const;
+  const publishing = (text: string) =>
+    encodePacket({ ...publish, topic: short("s7"), data: Buffer.from(text) });
+  const texts = Array.from({ length: 300 }, (_, index) => `${index + 1}`);
+  device.sayBytes(
+    Buffer.concat([
+      encodePacket({ type: "connect", ...connect, clientId: "sn-burst" }),
+      ...texts.slice(0, 10).map(publishing),
+    ]),
+  );
+  await device.hears("connack");
+  device.sayBytes(Buffer.concat(texts.slice(10).map(publishing)));
+  await heard("s7=300");
+  assert.deepEqual(broker.texts("s7"), texts);
 });
 
 test("§6.6: QoS 2 arrives once, whatever of it is said twice", async (t) => {
