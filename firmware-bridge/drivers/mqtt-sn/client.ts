@@ -1,7 +1,6 @@
 // client: one MQTT-SN client and its session at the broker (MQTT-SN 1.2, §6.2 to §6.14).
 // Path: gateway → [client] → broker-session, and back. Touches: the clock; the network, by broker-session.ts.
 
-import type { Packet as MqttPacket } from "mqtt-packet";
 import { backoffMs, wait } from "#runtime/backoff";
 import type { Log } from "#runtime/log";
 import {
@@ -10,14 +9,10 @@ import {
   TAKEN_OVER,
   type Will,
 } from "./broker-session.ts";
-import { Deliveries } from "./deliveries.ts";
+import { Conversation, type ConversationLimits } from "./conversation.ts";
 import { Inbox } from "./inbox.ts";
 import { type Connect, encodePacket, type Packet, RETURN_CODES } from "./packets.ts";
-import { Publications } from "./publications.ts";
-import type { RetryLimits } from "./retry.ts";
 import { connectReturnCodeOf } from "./return-codes.ts";
-import { Subscribing } from "./subscribing.ts";
-import { isTopicName, Topics } from "./topics.ts";
 import { type Prompted, WillPrompt, type WillTopic, willQosOf } from "./will-prompt.ts";
 import type { Wills } from "./wills.ts";
 
@@ -31,10 +26,8 @@ const LIMITS = {
 /** Where a client is (§6.14); `lost` and `disconnected` are both `ended`, with another reason. */
 export type ClientMode = "new" | "asking" | "opening" | "active" | "asleep" | "awake" | "ended";
 
-export interface ClientLimits extends RetryLimits {
-  readonly queueMessagesMax: number;
-  readonly messageBytesMax: number;
-  readonly topicsMax: number;
+export interface ClientLimits extends ConversationLimits {
+  /** For how long the broker keeps a session that is not clean. */
   readonly sessionSeconds: number;
 }
 
@@ -50,7 +43,9 @@ export interface ClientOptions {
   /** To the device; resolves when the line took it, never rejects. */
   readonly say: (packet: Packet) => Promise<void>;
   readonly onFault: (reason: string) => void;
-  readonly onEnded: (client: Client) => void;
+  readonly onEnded: () => void;
+  /** What waited behind the end of this client, as the CONNECT of one that restarts. */
+  readonly onLate: (packet: Packet) => void;
 }
 
 /** §7.2: the tolerance is 50 %, and 10 % when the duration is longer than a minute. */
@@ -65,10 +60,7 @@ export function toleratedMs(durationSeconds: number): number {
 export class Client {
   readonly clientId: string;
   readonly #options: ClientOptions;
-  readonly #topics: Topics;
-  readonly #publications: Publications;
-  readonly #subscribing: Subscribing;
-  readonly #deliveries: Deliveries;
+  readonly #conversation: Conversation;
   readonly #willPrompt: WillPrompt;
   readonly #inbox: Inbox;
   readonly #ending = new AbortController();
@@ -84,29 +76,21 @@ export class Client {
   #silence: NodeJS.Timeout | undefined;
 
   constructor(options: ClientOptions) {
-    const { clientId, limits, predefined, onFault: onDropped } = options;
-    this.#inbox = new Inbox(
-      (packet) => this.#handle(packet),
-      ({ type }) => onDropped(`${type} is dropped: too many wait for the broker`),
-    );
-    const answer = (packet: Packet) => this.#say(packet);
+    const { clientId, limits, onFault } = options;
     this.clientId = clientId;
     this.#options = options;
-    this.#topics = new Topics(predefined, limits.topicsMax);
-    const topics = this.#topics;
-    this.#publications = new Publications({ topics, answer, onDropped });
-    this.#subscribing = new Subscribing(topics, answer);
-    this.#deliveries = new Deliveries({
-      ...limits,
-      topics,
-      say: (packet) => this.#options.say(packet),
-      onDropped,
-      onGivenUp: () => this.#onUnanswered(),
+    this.#inbox = new Inbox(
+      (packet) => this.#handle(packet),
+      ({ type }) => onFault(`${type} is dropped: too many wait for the broker`),
+    );
+    this.#conversation = new Conversation({
+      ...options,
+      onUnanswered: () => this.#onUnanswered(),
       onDrained: () => this.#onDrained(),
     });
     this.#willPrompt = new WillPrompt({
       ...limits,
-      say: answer,
+      say: (packet) => this.#say(packet),
       onGivenUp: () => this.#lose("it does not tell its will"),
     });
   }
@@ -128,7 +112,10 @@ export class Client {
   }
 
   #handle(packet: Packet): Promise<void> | undefined {
-    if (this.#mode === "ended") return undefined;
+    if (this.#mode === "ended") {
+      this.#options.onLate(packet);
+      return undefined;
+    }
     this.#silence?.refresh();
     if (packet.type !== "connect" && packet.type !== "willmsg") this.#isQuiet = false;
     switch (packet.type) {
@@ -161,64 +148,9 @@ export class Client {
     } else if (packet.type === "willmsgupd") {
       return this.#onWillMessageUpdate(packet.message);
     } else {
-      this.#onRequest(packet, session);
+      this.#conversation.take(packet, session);
     }
     return undefined;
-  }
-
-  #onRequest(packet: Packet, session: BrokerSession): void {
-    switch (packet.type) {
-      case "register":
-        this.#onRegister(packet);
-        break;
-      case "publish":
-        this.#publications.publish(packet, session);
-        break;
-      case "pubrel":
-        this.#publications.release(packet.messageId, session);
-        break;
-      case "subscribe":
-        this.#subscribing.subscribe(packet, session);
-        break;
-      case "unsubscribe":
-        this.#subscribing.unsubscribe(packet, session);
-        break;
-      default:
-        this.#onAnswer(packet);
-    }
-  }
-
-  /** The device's answers to what it was told. */
-  #onAnswer(packet: Packet): void {
-    switch (packet.type) {
-      case "regack":
-        this.#deliveries.onRegack(packet.messageId, packet.returnCode);
-        break;
-      case "puback":
-        this.#onPuback(packet);
-        break;
-      case "pubrec":
-        this.#deliveries.onPubrec(packet.messageId);
-        break;
-      case "pubcomp":
-        this.#deliveries.onPubcomp(packet.messageId);
-        break;
-      default:
-        this.#options.onFault(`${packet.type} is not for a gateway`);
-        break;
-    }
-  }
-
-  #onPuback({
-    topicId,
-    messageId,
-    returnCode,
-  }: Extract<Packet, { type: "regack" | "puback" }>): void {
-    if (messageId === 0 && returnCode === RETURN_CODES.invalidTopicId) {
-      this.#deliveries.onUnknownTopic(topicId);
-    } else {
-      this.#deliveries.onPuback(messageId, returnCode);
-    }
   }
 
   /** §6.2, §6.3; and §6.14, when a client that slept comes back. */
@@ -229,11 +161,11 @@ export class Client {
       return this.#say({ type: "connack", returnCode: RETURN_CODES.accepted });
     }
     this.#connect = packet;
-    this.#topics.untell();
+    this.#conversation.untellTopics();
     if (isSleeping && this.#canContinue(packet)) return this.#welcome();
     await this.#leaveSession(isSleeping);
     if (this.#ending.signal.aborted) return;
-    if (packet.cleanSession) this.#topics.clear();
+    if (packet.cleanSession) this.#conversation.forgetTopics();
     if (packet.will) {
       this.#setMode("asking", "it has a will to tell");
       return this.#willPrompt.ask();
@@ -248,9 +180,7 @@ export class Client {
 
   /** Who slept has said goodbye; who was active and connects anew has restarted: its will is due. */
   async #leaveSession(isSleeping: boolean): Promise<void> {
-    this.#deliveries.reset(undefined);
-    this.#publications.reset();
-    this.#subscribing.reset();
+    this.#conversation.use(undefined);
     const session = this.#session;
     this.#session = undefined;
     this.#isForgotten = false;
@@ -300,14 +230,14 @@ export class Client {
       receiveMax: limits.queueMessagesMax,
       packetBytesMax: limits.messageBytesMax + 64,
       onPacket: (packet) => {
-        if (this.#session === session) this.#onMqttPacket(packet);
+        if (this.#session === session) this.#conversation.takeMqtt(packet);
       },
       onEnd: (reason) => {
         if (this.#session === session) this.#onBrokerGone(reason);
       },
     });
     this.#session = session;
-    this.#deliveries.reset(session);
+    this.#conversation.use(session);
     return session;
   }
 
@@ -316,55 +246,13 @@ export class Client {
     this.#isQuiet = true;
     this.#say({ type: "connack", returnCode: RETURN_CODES.accepted });
     this.#setMode("active", "connected");
-    this.#deliveries.resume();
+    this.#conversation.resume();
   }
 
   #refuse(returnCode: number, reason: string): void {
     this.#options.onFault(`a CONNECT is refused: ${reason}`);
     this.#say({ type: "connack", returnCode });
     this.#end(reason);
-  }
-
-  #onMqttPacket(packet: MqttPacket): void {
-    switch (packet.cmd) {
-      case "publish":
-        this.#deliveries.add(packet);
-        break;
-      case "pubrel":
-        this.#deliveries.release(packet.messageId ?? 0);
-        break;
-      case "puback":
-        this.#publications.onPuback(packet);
-        break;
-      case "pubrec":
-        this.#publications.onPubrec(packet);
-        break;
-      case "pubcomp":
-        this.#publications.onPubcomp(packet.messageId ?? 0);
-        break;
-      case "suback":
-        this.#subscribing.onSuback(packet);
-        break;
-      case "unsuback":
-        this.#subscribing.onUnsuback(packet.messageId ?? 0);
-        break;
-      default:
-        break;
-    }
-  }
-
-  /** §6.5: the client asks for a topic's id. */
-  #onRegister({ messageId, topic }: Extract<Packet, { type: "register" }>): void {
-    if (!isTopicName(topic)) {
-      this.#say(regack(0, messageId, RETURN_CODES.notSupported));
-      return;
-    }
-    const topicId = this.#topics.register(topic);
-    if (topicId === undefined) {
-      this.#say(regack(0, messageId, RETURN_CODES.congestion));
-      return;
-    }
-    this.#say(regack(topicId, messageId, RETURN_CODES.accepted));
   }
 
   /** §6.4: an empty topic takes the will back, its message included. */
@@ -392,8 +280,6 @@ export class Client {
   async #changeWill(will: Will | undefined, type: "willtopicresp" | "willmsgresp"): Promise<void> {
     const last = this.#session;
     this.#will = will;
-    this.#publications.reset();
-    this.#subscribing.reset();
     const session = this.#useNewSession(false);
     await last?.close(false);
     const { reasonCode, sessionPresent } = await session.connect();
@@ -404,20 +290,21 @@ export class Client {
     }
     if (!this.#connect?.cleanSession) await this.#options.wills.set(this.clientId, will);
     this.#say({ type, returnCode: RETURN_CODES.accepted });
-    if (this.#mode === "active") this.#deliveries.resume();
+    if (this.#mode === "active") this.#conversation.resume();
   }
 
   /** §6.12 without a duration, §6.14 with one: it goes to sleep. */
   async #onDisconnect(durationSeconds: number): Promise<void> {
     if (durationSeconds > 0 && this.#session?.isOpen) {
       this.#sleepSeconds = durationSeconds;
-      this.#deliveries.pause();
+      this.#conversation.pause();
       this.#fallAsleep(`for ${durationSeconds} s`);
       return this.#say({ type: "disconnect", durationSeconds: undefined });
     }
     const session = this.#session;
     this.#session = undefined;
     await session?.close(this.#connect?.cleanSession ?? false);
+    if (this.#ending.signal.aborted) return;
     this.#say({ type: "disconnect", durationSeconds: undefined });
     this.#end("disconnected");
   }
@@ -439,12 +326,12 @@ export class Client {
       return;
     }
     this.#setMode("awake", "it asks for its messages");
-    this.#deliveries.resume();
+    this.#conversation.resume();
   }
 
   #onDrained(): void {
     if (this.#mode !== "awake") return;
-    this.#deliveries.pause();
+    this.#conversation.pause();
     this.#say({ type: "pingresp" });
     this.#fallAsleep("all messages are told");
   }
@@ -455,14 +342,12 @@ export class Client {
       this.#lose("it does not answer");
       return;
     }
-    this.#deliveries.pause();
+    this.#conversation.pause();
     this.#fallAsleep("it does not answer");
   }
 
   #onBrokerGone(reason: string): void {
-    this.#publications.reset();
-    this.#subscribing.reset();
-    this.#deliveries.reset(undefined);
+    this.#conversation.use(undefined);
     // It cannot be told while it sleeps; so the session is held open for it, and with it the will.
     if (this.#mode === "asleep" && reason !== TAKEN_OVER) void this.#comeBack();
     else this.#dismiss(reason);
@@ -497,10 +382,10 @@ export class Client {
   #end(reason: string): void {
     clearTimeout(this.#silence);
     this.#willPrompt.stop();
-    this.#deliveries.pause();
+    this.#conversation.pause();
     this.#setMode("ended", reason);
     this.#ending.abort();
-    this.#options.onEnded(this);
+    this.#options.onEnded();
   }
 
   /** Begins to count the silence; a duration of 0 allows any. */
@@ -520,8 +405,4 @@ export class Client {
     this.#mode = next;
     this.#options.log.debug(fields, "client mode");
   }
-}
-
-function regack(topicId: number, messageId: number, returnCode: number): Packet {
-  return { type: "regack", topicId, messageId, returnCode };
 }

@@ -63,6 +63,7 @@ export class Gateway {
   readonly #seats = new Map<string, Seat>();
   readonly #anonymous: Anonymous;
   readonly #advertising: NodeJS.Timeout | undefined;
+  #isEnded = false;
   /** Whose goodbye without a session was answered last. */
   #dismissed: string | undefined;
 
@@ -103,12 +104,14 @@ export class Gateway {
 
   /** The link is gone, and nobody on it has said goodbye. */
   end(reason: string): void {
+    this.#isEnded = true;
     clearInterval(this.#advertising);
     this.#anonymous.end();
     for (const { client } of [...this.#seats.values()]) client.cut(reason);
   }
 
   #handle(packet: Packet, peer: Peer): void {
+    if (this.#isEnded) return;
     switch (packet.type) {
       case "searchgw":
         this.#answerSearch(peer);
@@ -192,6 +195,7 @@ export class Gateway {
         say: (packet) => seat.peer.say(packet),
         onFault: (reason) => host.fault(`${clientId}: ${reason}`),
         onEnded: () => this.#seats.delete(seat.peer.key),
+        onLate: (packet) => this.#handle(packet, seat.peer),
       }),
     };
     this.#seats.set(peer.key, seat);

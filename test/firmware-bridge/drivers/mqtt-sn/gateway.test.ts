@@ -9,6 +9,13 @@ import { onDatagrams, onLine, type SnDevice, startBroker, wholeFile } from "./si
 
 const broker = await startBroker(wholeFile());
 
+const CONNECT = {
+  type: "connect",
+  will: false,
+  cleanSession: true,
+  protocolId: 1,
+  durationSeconds: 60,
+} as const;
 const heard = (text: string) => waitFor(text, () => broker.heard.includes(text));
 const short = (name: string) => ({ kind: "short", id: Buffer.from(name).readUInt16BE() }) as const;
 
@@ -43,12 +50,20 @@ test("§6.2, §6.12: a device has a session of its own at the broker, from CONNE
   assert.ok(host.frames() > 5);
 });
 
+test("§6.12: a device that says goodbye and connects in one breath has a session again", async (t) => {
+  const { device } = onLine(t, broker);
+  await device.connects("sn-1b");
+  device.say({ type: "disconnect", durationSeconds: undefined });
+  device.say({ ...CONNECT, clientId: "sn-1b" });
+  await device.hears("disconnect");
+  assert.equal((await device.hears("connack")).returnCode, 0);
+});
+
 test("§6.2: refuses what is not MQTT-SN 1.2, a client without a name, and one too many", async (t) => {
   const { device, another } = onLine(t, broker, { clients_max: 1 });
-  const connect = { type: "connect", will: false, cleanSession: true, durationSeconds: 0 } as const;
-  device.say({ ...connect, protocolId: 2, clientId: "sn-2" });
+  device.say({ ...CONNECT, protocolId: 2, clientId: "sn-2" });
   assert.equal((await device.hears("connack")).returnCode, 3);
-  device.say({ ...connect, protocolId: 1, clientId: "" });
+  device.say({ ...CONNECT, clientId: "" });
   assert.equal((await device.hears("connack")).returnCode, 3);
   assert.equal(await device.connects("sn-2"), 0);
   assert.equal(await (await another()).connects("sn-2b"), 1);
@@ -117,14 +132,13 @@ test("§6.8: QoS -1 goes to the broker without a connection, and has no answer",
 
 test("takes any number of messages that come at once, and some behind a CONNECT", async (t) => {
   const { device } = onLine(t, broker);
-  const connect = { will: false, cleanSession: true, protocolId: 1, durationSeconds: 60 } as const;
   const publish = { type: "publish", dup: false, qos: 0, retain: false, messageId: 0 } as const;
   const publishing = (text: string) =>
     encodePacket({ ...publish, topic: short("s7"), data: Buffer.from(text) });
   const texts = Array.from({ length: 300 }, (_, index) => `${index + 1}`);
   device.sayBytes(
     Buffer.concat([
-      encodePacket({ type: "connect", ...connect, clientId: "sn-burst" }),
+      encodePacket({ ...CONNECT, clientId: "sn-burst" }),
       ...texts.slice(0, 10).map(publishing),
     ]),
   );
