@@ -1,12 +1,15 @@
 // custody.test: an MQTT-SN acknowledgement promises what the broker's does: it comes after it.
-// Path: test. Touches: nothing.
+// Path: test. Touches: loopback ports, a folder, a broker's process.
 
 import assert from "node:assert/strict";
+import { connect as connectTcp } from "node:net";
 import { type Duplex, duplexPair } from "node:stream";
 import { type TestContext, test } from "node:test";
+import { connect } from "mqtt";
 import { type IConnackPacket, type Packet as MqttPacket, parser, writeToStream } from "mqtt-packet";
+import { freePlace, type Gateway, startGateway } from "../../../journeys/support/gateway.ts";
 import { waitFor } from "../../../support/wait-for.ts";
-import { type Broker, onLine } from "./site.ts";
+import { onLine, type SnDevice } from "./site.ts";
 
 const MQTT_5 = { protocolVersion: 5 } as const;
 
@@ -35,7 +38,7 @@ function silentBroker(t: TestContext, properties: IConnackPacket["properties"] =
 
 async function connected(t: TestContext, properties?: IConnackPacket["properties"]) {
   const broker = silentBroker(t, properties);
-  const { device } = onLine(t, broker as unknown as Broker);
+  const { device } = onLine(t, broker);
   await device.connects("custody");
   return { broker, device, topicId: await device.registers("a/b") };
 }
@@ -134,4 +137,71 @@ test("goes on when a device gives up messages half way, again and again", async 
 test("gives the broker a sign of life as often as the broker wishes", async (t) => {
   const { broker } = await connected(t, { serverKeepAlive: 1 });
   await broker.takes("pingreq");
+});
+
+/** Publishes until it is acknowledged, as a device does: with a new connection when it lost the last. */
+async function publishes(device: SnDevice, text: string): Promise<void> {
+  let dup = false;
+  await waitFor(
+    `the acknowledgement of ${text}`,
+    async () => {
+      const told = device.told.length;
+      device.publishes(0, text, { topic: { kind: "predefined", id: 1 }, dup });
+      dup = true;
+      const answer = await waitFor("an answer", () => device.told[told], 1_000).catch(() => {});
+      if (answer?.type !== "disconnect")
+        return answer?.type === "puback" && answer.returnCode === 0;
+      device.say(CONNECT);
+      return false;
+    },
+    30_000,
+  );
+}
+
+const CONNECT = {
+  type: "connect",
+  will: false,
+  cleanSession: false,
+  protocolId: 1,
+  durationSeconds: 0,
+  clientId: "custody",
+} as const;
+
+/** A consumer whose session stays; with `texts`, it takes what is there until the last is. */
+async function consumer(port: number, texts?: string[], last?: string): Promise<void> {
+  const client = connect(`mqtt://127.0.0.1:${port}`, { clientId: "consumer", clean: false });
+  // At once: the first messages come right behind the CONNACK.
+  if (texts) client.on("message", (_topic, payload) => void texts.push(String(payload)));
+  else await client.subscribeAsync("custody/#", { qos: 1 });
+  if (texts && last) await waitFor(last, () => texts.includes(last), 20_000);
+  await client.endAsync();
+}
+
+test("loses nothing that it acknowledged when the broker is killed again and again", async (t) => {
+  const place = await freePlace(t);
+  const starts = async (): Promise<Gateway> => {
+    const gateway = startGateway(t, place);
+    await waitFor("the gateway", gateway.status, 20_000);
+    return gateway;
+  };
+  let gateway = await starts();
+  await consumer(place.mqttPort);
+  const predefined = [{ id: 1, topic: "custody/sn" }];
+  const open = () => connectTcp(place.mqttPort, "127.0.0.1");
+  const { device } = onLine(t, { open }, { predefined });
+  device.say(CONNECT);
+  const acknowledged: string[] = [];
+  for (let count = 1; count <= 60; count += 1) {
+    const publishing = publishes(device, `${count}`);
+    if (count % 20 === 0) {
+      gateway.child.kill("SIGKILL");
+      await gateway.exited;
+      gateway = await starts();
+    }
+    await publishing;
+    acknowledged.push(`${count}`);
+  }
+  const received: string[] = [];
+  await consumer(place.mqttPort, received, "60");
+  assert.deepEqual([...new Set(received)], acknowledged);
 });

@@ -9,7 +9,7 @@ import { PassThrough } from "node:stream";
 import { after } from "node:test";
 import { connectAsync, type MqttClient } from "mqtt";
 import { parse } from "valibot";
-import type { Chunk, Datagram, Link } from "../../../../firmware-bridge/driver.ts";
+import type { BrokerDoor, Chunk, Datagram, Link } from "../../../../firmware-bridge/driver.ts";
 import { Framer } from "../../../../firmware-bridge/drivers/mqtt-sn/framer.ts";
 import { unwrap, wrap } from "../../../../firmware-bridge/drivers/mqtt-sn/frames.ts";
 import { mqttSn } from "../../../../firmware-bridge/drivers/mqtt-sn/mqtt-sn.ts";
@@ -44,7 +44,7 @@ export interface Broker {
   cut(): void;
   /** Takes no new connection until called again with false. */
   refuse(refused: boolean): void;
-  readonly open: () => ReturnType<typeof connectTcp>;
+  readonly open: BrokerDoor["open"];
 }
 
 /** What all tests of a file share ends when the last of them has. */
@@ -202,7 +202,11 @@ export interface Site {
 }
 
 /** A driver with its settings, before that broker. */
-function driverAt(broker: Broker, settings: Record<string, unknown>, some: Partial<FakeHost>) {
+function driverAt(
+  broker: Pick<Broker, "open">,
+  settings: Record<string, unknown>,
+  some: Partial<FakeHost>,
+) {
   const door = { open: broker.open, username: undefined, password: undefined };
   const host = fakeHost("box", { door, ...some });
   const values = parse(mqttSn.settings, { retry_seconds: 1, ...settings });
@@ -212,7 +216,7 @@ function driverAt(broker: Broker, settings: Record<string, unknown>, some: Parti
 /** A line with a device on it; others are behind forwarders. */
 export function onLine(
   t: After,
-  broker: Broker,
+  broker: Pick<Broker, "open">,
   settings: Record<string, unknown> = {},
   some: Partial<FakeHost> = {},
 ): Site {
@@ -252,7 +256,7 @@ export function onLine(
 /** A link of datagrams, each device with a socket of its own. */
 export async function onDatagrams(
   t: After,
-  broker: Broker,
+  broker: Pick<Broker, "open">,
   settings: Record<string, unknown> = {},
 ): Promise<Site> {
   const { host, driver } = driverAt(broker, settings, {});
