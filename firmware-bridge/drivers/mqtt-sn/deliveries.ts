@@ -157,13 +157,16 @@ export class Deliveries {
   }
 
   onPubrec(messageId: number): void {
-    const current = this.#publishing();
-    if (current?.messageId === messageId && this.#stage === "publishing" && current.qos === 2) {
+    const isCurrent = this.#current !== undefined && idOf(this.#current) === messageId;
+    if (isCurrent && this.#stage === "publishing" && this.#publishing()?.qos === 2) {
       this.#retry.stop();
       this.#stage = "received";
+    } else if (isCurrent) {
+      // Said again: the PUBREL is on its way, or will be said again, too.
+      return;
     }
     // Also of a message of an earlier connection: the broker knows what it has to do.
-    if (this.#stage !== "releasing") this.#session?.send({ cmd: "pubrec", messageId });
+    this.#session?.send({ cmd: "pubrec", messageId });
   }
 
   onPubcomp(messageId: number): void {

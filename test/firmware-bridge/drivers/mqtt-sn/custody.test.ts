@@ -101,6 +101,9 @@ test("tells the broker of an acknowledgement only when the device has given it",
   assert.ok(!broker.packets.some(({ cmd }) => cmd === "pubrec"));
   device.say({ type: "pubrec", messageId: 8 });
   await broker.takes("pubrec");
+  device.say({ type: "pubrec", messageId: 8 });
+  await isToldNothing(device);
+  assert.equal(broker.packets.filter(({ cmd }) => cmd === "pubrec").length, 1);
   broker.say({ cmd: "pubrel", messageId: 8, reasonCode: 0 });
   await device.hears("pubrel");
   await isToldNothing(device);
