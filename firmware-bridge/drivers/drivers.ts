@@ -7,22 +7,21 @@ import { dsmr } from "./dsmr/dsmr.ts";
 import { frames } from "./frames/frames.ts";
 import type { DriverKind } from "./kind.ts";
 import { lines } from "./lines/lines.ts";
+import { modbusRtu } from "./modbus-rtu/modbus-rtu.ts";
 import { mqtt } from "./mqtt/mqtt.ts";
 import { mqttSn } from "./mqtt-sn/mqtt-sn.ts";
 import { mysensors } from "./mysensors/mysensors.ts";
-import { nmea } from "./nmea/nmea.ts";
-import { modbusRtu } from "./modbus-rtu/modbus-rtu.ts";
 import { nmea } from "./nmea/nmea.ts";
 
 const DRIVERS: Readonly<Record<string, DriverKind>> = {
   dsmr,
   frames,
   lines,
+  "modbus-rtu": modbusRtu,
   mqtt,
   "mqtt-sn": mqttSn,
   mysensors,
   nmea,
-  "modbus-rtu": modbusRtu,
 };
 
 /** The schema of each driver's own table, for the settings to be checked by. */

@@ -274,6 +274,7 @@ test("clears what devices that are in the settings no more have left behind, and
     bridge: "gw-001",
     discoveryPrefix: "homeassistant",
     isKnown: (name) => name === "known",
+    listener: undefined,
     log,
     graceMs: 200,
   });
