@@ -13,7 +13,11 @@ import type { Site } from "../scenario.ts";
 
 const BUNDLE = join(import.meta.dirname, "../../../dist/firmware-bridge.cjs");
 /** As the unit of systemd has them, and its environment. */
-export const NODE_FLAGS = ["--max-old-space-size=96", "--max-semi-space-size=2"];
+export const NODE_FLAGS = [
+  "--max-old-space-size=96",
+  "--max-semi-space-size=2",
+  "--optimize-for-size",
+];
 export const ENVIRONMENT = { UV_THREADPOOL_SIZE: "16", MALLOC_ARENA_MAX: "2" };
 const START_MS_MAX = 20_000;
 const LOOK_MS = 2;

@@ -9,7 +9,7 @@ import type { Scenario, Site } from "../scenario.ts";
 import { type BridgeProcess, startBridge, startPublishers } from "./bridge-process.ts";
 import { SerialPorts } from "./serial-ports.ts";
 
-const MIB = 1024 * 1024;
+const MB = 1e6;
 const LINE_BYTES = 40;
 /** A byte is ten bits on the wire. */
 const LINES_PER_SECOND = Math.floor(115_200 / 10 / LINE_BYTES);
@@ -30,7 +30,7 @@ export const BRIDGE_SCENARIOS: readonly Scenario[] = [
       { key: "lost", words: "lines lost", goal: { most: 0 } },
       { key: "coreShare", words: "% of a core for all ports", goal: { most: 40 } },
       { key: "cpuUsPerLine", words: "CPU µs per line" },
-      { key: "rssMib", words: "RSS MiB", goal: { most: 90 } },
+      { key: "rssMb", words: "RSS MB", goal: { most: 90 } },
     ],
     runAt: runSaturated,
   },
@@ -56,7 +56,7 @@ export const BRIDGE_SCENARIOS: readonly Scenario[] = [
     about: `${IDLE_PORTS} devices, an MQTT client each, which say a line a second`,
     brokers: ["mosquitto", "sluice"],
     figures: [
-      { key: "rssMib", words: "RSS MiB", goal: { most: 110 } },
+      { key: "rssMb", words: "RSS MB", goal: { most: 110 } },
       { key: "coreShare", words: "% of a core" },
     ],
     runAt: runMany,
@@ -105,7 +105,7 @@ async function runSaturated(site: Site): Promise<Figures> {
       lost: lost ?? Number.NaN,
       coreShare: cpuUs / 10 / (performance.now() - startedMs),
       cpuUsPerLine: cpuUs / (lines * SATURATED_PORTS),
-      rssMib: bridge.rssBytes / MIB,
+      rssMb: bridge.rssBytes / MB,
     };
   });
 }
@@ -129,7 +129,7 @@ async function runMany(site: Site): Promise<Figures> {
     const { lost } = await heard(site, port, ports, lines, 1);
     if (lost !== 0) throw new BenchFailure(`${lost} lines lost`);
     const coreShare = (bridge.cpuUs - beforeUs) / 10 / (performance.now() - startedMs);
-    return { rssMib: bridge.rssBytes / MIB, coreShare };
+    return { rssMb: bridge.rssBytes / MB, coreShare };
   });
 }
 
