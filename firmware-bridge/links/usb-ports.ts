@@ -36,13 +36,14 @@ const VIRTUAL = /^(?:tty\d*|console|ptmx|pty.*)$/;
 export async function usbPorts(roots: Roots): Promise<UsbPort[]> {
   const folder = join(roots.sys, "class/tty");
   const names = (await list(folder)).filter((name) => !VIRTUAL.test(name)).toSorted();
+  const top = await realpath(roots.sys).catch(() => roots.sys);
   const [byId, byPath] = await Promise.all([
     udevNames(roots, "by-id"),
     udevNames(roots, "by-path"),
   ]);
   const ports = await Promise.all(
     names.map(async (name): Promise<UsbPort[]> => {
-      const device = await usbDevice(join(folder, name, "device"), roots.sys);
+      const device = await usbDevice(join(folder, name, "device"), top);
       const node = join(roots.dev, name);
       return device ? [{ ...device, node, byId: byId.get(name), byPath: byPath.get(name) }] : [];
     }),
@@ -57,10 +58,9 @@ async function usbDevice(path: string, top: string): Promise<UsbDevice | undefin
   let at = await realpath(path).catch(() => undefined);
   if (at === undefined) return undefined;
   const port = await attribute(at, "port_number");
-  const end = await realpath(top);
   let onInterface: string | undefined;
   let place = at;
-  for (; at !== end && at !== dirname(at); at = dirname(at)) {
+  for (; at !== top && at !== dirname(at); at = dirname(at)) {
     const number = await attribute(at, "bInterfaceNumber");
     if (number !== undefined) {
       onInterface = number;
