@@ -66,6 +66,6 @@ export function publishing(device: Device, from: number, to: number): () => numb
 export const upTo = (last: number) => Array.from({ length: last }, (_, index) => String(index + 1));
 export const firsts = (texts: readonly string[]) => [...new Set(texts)];
 
-/** What is not as the one before: availability may be said twice, as the correction of what was heard. */
+/** What is not as the one before: what was not acknowledged comes again, and availability is corrected. */
 export const changes = (texts: readonly string[]) =>
   texts.filter((it, index) => it !== texts[index - 1]);
