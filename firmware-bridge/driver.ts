@@ -131,8 +131,6 @@ export interface Host {
   readonly memory: Memory;
   /** The device of that name; the same one each time. Drivers name all they know when created. */
   device(name: string, about?: About): Device;
-  /** The device is gone for good: what the broker retains of it goes, too. */
-  remove(name: string): void;
   /** Counts frames that were understood. */
   countFrames(count: number): void;
   /** Counts a frame that was not, and tells it, with its bytes, as seldom as is useful. */

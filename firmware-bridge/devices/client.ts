@@ -95,10 +95,9 @@ export class Client {
     else setTimeout(this.#flushLater, WRITE_MS_LEAST);
   }
 
-  /** DISCONNECT: the broker forgets the will; `expires`: and the session. */
-  disconnect(expires = false): void {
-    const properties = expires ? { properties: { sessionExpiryInterval: 0 } } : {};
-    this.send({ cmd: "disconnect", reasonCode: 0, ...properties });
+  /** DISCONNECT: the broker forgets the will. */
+  disconnect(): void {
+    this.send({ cmd: "disconnect", reasonCode: 0 });
     this.#flush();
     this.#stream.end();
   }

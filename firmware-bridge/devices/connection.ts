@@ -44,8 +44,6 @@ export interface ConnectionOptions {
   /** Before anything is received; `sessionPresent`: the broker has kept the session. */
   readonly onConnected: (sessionPresent: boolean) => void;
   readonly onMessage: (packet: IPublishPacket) => void;
-  /** PUBREL of a QoS 2 message. */
-  readonly onRelease?: (packetId: number) => void;
 }
 
 export class Connection {
@@ -87,10 +85,10 @@ export class Connection {
   }
 
   /** Says goodbye to the broker where all is said, so that the will is not published. */
-  async close(expires = false): Promise<void> {
+  async close(): Promise<void> {
     this.#stopping.abort();
     const client = this.#client;
-    if (this.#connected && this.#options.outgoing.isIdle) client?.disconnect(expires);
+    if (this.#connected && this.#options.outgoing.isIdle) client?.disconnect();
     else client?.destroy("stopped");
     const ended = new AbortController();
     void this.#ended?.then(() => ended.abort());
@@ -168,15 +166,13 @@ export class Connection {
   }
 
   #receive(packet: Packet): void {
-    const { outgoing, onMessage, onRelease } = this.#options;
+    const { outgoing, onMessage } = this.#options;
     const { messageId = 0 } = packet;
     if (packet.cmd === "puback") {
       outgoing.puback(messageId, packet.reasonCode ?? 0, packet.properties?.reasonString);
     } else if (packet.cmd === "publish") onMessage(packet);
-    else if (packet.cmd === "pubrel") {
-      this.acknowledge("pubcomp", messageId);
-      onRelease?.(messageId);
-    } else if (packet.cmd === "suback") this.#subscribed(packet);
+    else if (packet.cmd === "pubrel") this.acknowledge("pubcomp", messageId);
+    else if (packet.cmd === "suback") this.#subscribed(packet);
   }
 
   #subscribed({ granted, properties }: ISubackPacket): void {

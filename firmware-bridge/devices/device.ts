@@ -77,7 +77,6 @@ export class MqttDevice implements Device {
   #messages = 0;
   #refusalLoggedAtMs = Number.NEGATIVE_INFINITY;
   #availabilitySaid: Promise<void> = Promise.resolve();
-  #isLeaving = false;
 
   constructor(options: DeviceOptions) {
     const { origin, identity, channels, log } = options;
@@ -160,23 +159,6 @@ export class MqttDevice implements Device {
     if (lost > 0) this.#log.warn({ messages: lost }, "stopped before the broker had all messages");
   }
 
-  /** The device is gone for good: what the broker retains of it goes, and its session. */
-  async remove(): Promise<void> {
-    this.#isLeaving = true;
-    this.#telemetry.stop();
-    this.#presence.stop();
-    this.#document.stop();
-    this.#discovery?.stop();
-    this.#outgoing.close();
-    const { origin, discoveryPrefix } = this.#options;
-    const document = { ...origin, channels: this.#description.channels };
-    const cleared = retainedTopicsOf(document, discoveryPrefix).map((topic) =>
-      this.#say(topic, ""),
-    );
-    await Promise.all(cleared);
-    await this.#connection.close(true);
-  }
-
   #createOutgoing(): Outgoing {
     return new Outgoing({
       messagesMax: this.#options.unacknowledgedMax,
@@ -243,7 +225,7 @@ export class MqttDevice implements Device {
       log: this.#log,
       onConnected: (sessionPresent) => {
         this.#commands.connected(sessionPresent);
-        if (!this.#isLeaving) this.#sayAvailability();
+        this.#sayAvailability();
       },
       onMessage: (packet) => this.#onMessage(packet),
     });
@@ -260,19 +242,14 @@ export class MqttDevice implements Device {
   }
 
   #sayAvailability(): void {
-    const { availability } = this.#presence;
-    this.#availabilitySaid = this.#say(`${this.#base}availability`, availability);
-  }
-
-  /** Retained; resolves when the broker has it, or will never take it. */
-  #say(topic: string, text: string): Promise<void> {
-    return new Promise((settled) => {
-      this.#outgoing.say({ topic, payload: Buffer.from(text), retain: true, settled });
+    const topic = `${this.#base}availability`;
+    const payload = Buffer.from(this.#presence.availability);
+    this.#availabilitySaid = new Promise((settled) => {
+      this.#outgoing.say({ topic, payload, retain: true, settled });
     });
   }
 
   #tellDocument(): void {
-    if (this.#isLeaving) return;
     this.#document.change(() => this.#documentText());
     this.#discovery?.change(() => discoveryOf(this.#documentNow()) ?? "");
   }

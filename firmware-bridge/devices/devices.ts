@@ -51,11 +51,6 @@ export class Devices {
     });
   }
 
-  /** By link, in the order of the settings. */
-  get hosts(): Iterable<LinkHost> {
-    return this.#hosts.values();
-  }
-
   /**
    * Where the driver of this link gets its devices.
    * @throws SluiceError SETTINGS_INVALID, or CERTIFICATE_UNREADABLE for a password's file.

@@ -47,8 +47,6 @@ export class LinkHost implements Host {
   readonly #nowMs: () => number;
   readonly #debug: DebugTopic;
   readonly #devices = new Map<string, MqttDevice>();
-  /** Removed, and not done with that yet. */
-  readonly #leaving = new Map<string, MqttDevice>();
   #frames = 0;
   #faults = 0;
   #faultLoggedAtMs = Number.NEGATIVE_INFINITY;
@@ -70,14 +68,6 @@ export class LinkHost implements Host {
     });
   }
 
-  get frames(): number {
-    return this.#frames;
-  }
-
-  get faults(): number {
-    return this.#faults;
-  }
-
   get counts(): LinkCounts {
     const devices = [...this.#devices.values()].map((device) => ({
       name: device.name,
@@ -95,16 +85,6 @@ export class LinkHost implements Host {
     const device = this.#devices.get(name) ?? this.#newDevice(name);
     if (about) device.describe(about);
     return device;
-  }
-
-  remove(name: string): void {
-    const device = this.#devices.get(name);
-    if (!device) return;
-    this.#devices.delete(name);
-    this.#leaving.set(name, device);
-    void device.remove().then(() => {
-      if (this.#leaving.get(name) === device) this.#leaving.delete(name);
-    });
   }
 
   countFrames(count: number): void {
@@ -127,14 +107,10 @@ export class LinkHost implements Host {
   }
 
   async stop(): Promise<void> {
-    const all = [...this.#devices.values(), ...this.#leaving.values()];
-    await Promise.all(all.map((device) => device.stop()));
+    await Promise.all([...this.#devices.values()].map((device) => device.stop()));
   }
 
   #newDevice(name: string): MqttDevice {
-    // It comes back under the same client id: the old client must not fight for it.
-    void this.#leaving.get(name)?.stop();
-    this.#leaving.delete(name);
     const device = this.#connect(name);
     this.#devices.set(name, device);
     return device;

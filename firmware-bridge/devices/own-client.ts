@@ -113,7 +113,7 @@ export class OwnClient {
     if (this.#found.size < LIMITS.documentsMax) this.#found.set(document.name, document);
   }
 
-  /** Once: what is removed while the bridge runs, its own client clears. */
+  /** Once: while the bridge runs, no device is taken away. */
   #clear(): void {
     this.#connection.unsubscribe(DOCUMENTS);
     for (const document of this.#found.values()) {

@@ -93,7 +93,6 @@ export function fakeHost(name = "box", some: Partial<Host> = {}): FakeHost {
       if (about) made.describe(about);
       return made;
     },
-    remove: (device) => void devices.delete(device),
     countFrames(count) {
       frames += count;
     },

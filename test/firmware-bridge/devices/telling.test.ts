@@ -219,34 +219,6 @@ test("says that two devices have one client id", async (t) => {
   );
 });
 
-test("takes all away that the broker retains of a device that is removed", async (t) => {
-  const channels = [{ name: "t", retain: true }];
-  const settings = { discovery_prefix: "homeassistant" };
-  const { broker, device, host } = await connected(t, settings, { link: { channels } });
-  device.online(done);
-  await device.publish({ channel: "t", payload: Buffer.from("1") });
-  await waitFor("all of it", () => broker.texts(CONFIG).length > 0);
-  await waitFor("t", () => broker.texts("serial/box/t").length > 0);
-  await retainsOnly(t, broker, [CONFIG, AVAILABILITY, "serial/box/t", DOCUMENT]);
-  host.remove("box");
-  await waitFor("the document's end", () => broker.texts(DOCUMENT).at(-1) === "");
-  await retainsOnly(t, broker, []);
-  assert.deepEqual(host.counts.devices, []);
-  host.device("box").online(done);
-  await waitFor("it again", () => broker.texts(AVAILABILITY).at(-1) === "online");
-});
-
-test("takes it away later, when the broker is not there at the time", async (t) => {
-  const { broker, device, host } = await connected(t);
-  device.online(done);
-  await waitFor("online", () => broker.texts(AVAILABILITY).at(-1) === "online");
-  await broker.stop();
-  host.remove("box");
-  await broker.start();
-  await waitFor("the document's end", () => broker.texts(DOCUMENT).at(-1) === "");
-  await retainsOnly(t, broker, []);
-});
-
 test("clears what devices that are in the settings no more have left behind, and nothing else", async (t) => {
   const channels = [{ name: "t", retain: true }];
   const settings = { discovery_prefix: "homeassistant" };
