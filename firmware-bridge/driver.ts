@@ -129,7 +129,10 @@ export interface Host {
   readonly log: Log;
   readonly door: BrokerDoor;
   readonly memory: Memory;
-  /** The device of that name; the same one each time. Drivers name all they know when created. */
+  /**
+   * The device of that name; the same one each time. Drivers name all they know when created.
+   * @throws SluiceError SETTINGS_INVALID when another link has it.
+   */
   device(name: string, about?: About): Device;
   /** Counts frames that were understood. */
   countFrames(count: number): void;

@@ -20,6 +20,7 @@ import { type Listener, OwnClient } from "./own-client.ts";
 const NAME_CHARACTERS_MAX = 63;
 /** No link can have this name: names begin with a letter or a digit. */
 const JOURNAL_FILE = "_commands.json";
+const OWN_NAME = "give each device a name of its own";
 
 export class Devices {
   readonly #settings: Pick<Settings, "bridge" | "data" | "name">;
@@ -29,13 +30,14 @@ export class Devices {
   readonly #journal: CommandJournal;
   readonly #own: OwnClient;
   readonly #hosts = new Map<string, LinkHost>();
-  /** Which device has it. */
+  /** Who has it. */
   readonly #clientIds = new Map<string, string>();
 
   /** Reads the secrets' files; @throws SluiceError CERTIFICATE_UNREADABLE. */
   constructor(settings: Pick<Settings, "bridge" | "data" | "name">, log: Log, listener?: Listener) {
     const { bridge, data, name } = settings;
     this.#settings = settings;
+    this.#clientIds.set(bridge.client_id, "the bridge itself");
     this.#door = brokerDoor(bridge);
     this.#folder = join(data, "firmware-bridge");
     this.#log = log;
@@ -46,7 +48,7 @@ export class Devices {
       bridge: name,
       discoveryPrefix: bridge.discovery_prefix,
       listener,
-      isKnown: (device) => [...this.#hosts.values()].some((host) => host.has(device)),
+      isKnown: (device) => this.#hostOf(device) !== undefined,
       log,
     });
   }
@@ -60,9 +62,10 @@ export class Devices {
     const name = link.name ?? link.device ?? nameOfPath(where);
     const other = this.#hosts.get(name)?.path;
     if (other !== undefined) {
-      const message = `links ${other} and ${where} are both called "${name}"; set name`;
-      throw new SluiceError("SETTINGS_INVALID", message);
+      throw invalid(`links ${other} and ${where} are both called "${name}"; set name`);
     }
+    const namesake = this.#hostOf(name)?.place;
+    if (namesake !== undefined) throw calledAs(name, namesake, `link ${name} (${where})`);
     const log = this.#log.child({ link: name });
     const deviceName = link.device ?? name;
     const identity = identityOf(link, deviceName, this.#door);
@@ -97,6 +100,11 @@ export class Devices {
     await this.#journal.flush();
   }
 
+  #hostOf(device: string): LinkHost | undefined {
+    return [...this.#hosts.values()].find((host) => host.has(device));
+  }
+
+  /** @throws SluiceError SETTINGS_INVALID when the name or the client id is another's, too. */
   #connect(
     name: string,
     link: LinkSettings,
@@ -104,7 +112,8 @@ export class Devices {
     identity: ReturnType<ReturnType<typeof identityOf>>,
   ): MqttDevice {
     const { bridge } = this.#settings;
-    this.#warnOfTwins(name, linkName, identity.clientId);
+    this.#assertOwnName(name, linkName);
+    this.#takeClientId(identity.clientId, `device ${name} of link ${linkName}`);
     return new MqttDevice({
       origin: { name, bridge: this.#settings.name, link: linkName, driver: link.driver },
       identity,
@@ -117,20 +126,34 @@ export class Devices {
     });
   }
 
-  /** Of two clients with one id each ends the other's connection, without end (MQTT 5.0 §3.1.4). */
-  #warnOfTwins(device: string, link: string, clientId: string): void {
-    const place = `device ${device} of link ${link}`;
-    const other = this.#clientIds.get(clientId);
-    this.#clientIds.set(clientId, place);
-    const isTwin =
-      (other !== undefined && other !== place) || clientId === this.#settings.bridge.client_id;
-    if (!isTwin) return;
-    const mend = "give each a client_id, or a name, of its own";
-    this.#log.error(
-      { clientId, one: other ?? "the bridge itself", other: place, mend },
-      "client id twice",
-    );
+  /** Its topics would be another's, too. */
+  #assertOwnName(device: string, link: string): void {
+    const place = this.#hosts.get(link)?.place ?? "";
+    const other = this.#hostOf(device)?.place;
+    if (other !== undefined) {
+      throw invalid(`device "${device}" is on ${other} and on ${place}; ${OWN_NAME}`);
+    }
+    const namesake = device === link ? undefined : this.#hosts.get(device);
+    if (namesake) throw calledAs(device, place, namesake.place);
   }
+
+  /** Of two clients with one id each ends the other's connection, without end (MQTT 5.0 §3.1.4). */
+  #takeClientId(clientId: string, device: string): void {
+    const other = this.#clientIds.get(clientId);
+    if (other !== undefined) {
+      const mend = "give each a client_id of its own";
+      throw invalid(`${other} and ${device} are both client "${clientId}"; ${mend}`);
+    }
+    this.#clientIds.set(clientId, device);
+  }
+}
+
+function calledAs(device: string, place: string, other: string): SluiceError {
+  return invalid(`device "${device}" of ${place} is called as ${other}; ${OWN_NAME}`);
+}
+
+function invalid(message: string): SluiceError {
+  return new SluiceError("SETTINGS_INVALID", message);
 }
 
 /** The end of a path, which tells ports apart, as the name of a device. */

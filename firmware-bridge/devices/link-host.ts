@@ -68,6 +68,11 @@ export class LinkHost implements Host {
     });
   }
 
+  /** Its name and where it is, in one short text. */
+  get place(): string {
+    return `link ${this.name} (${this.path})`;
+  }
+
   get counts(): LinkCounts {
     const devices = [...this.#devices.values()].map((device) => ({
       name: device.name,

@@ -155,12 +155,18 @@ test("keeps what it must know after a restart in the folder that systemd gives i
   await waitFor("the journal", () => existsSync(join(folder, "firmware-bridge/_commands.json")));
 });
 
-test("ends with 2 and one line when two links have one name, or a password is missing", async (t) => {
+test("ends with 2 and one line when links share a name or a device, or a password is missing", async (t) => {
   const head = 'role = "gateway"\n';
   const cases = [
     [
       `${head}[[links]]\npath = "/dev/a/x"\n[[links]]\npath = "/dev/b/x"`,
       /both called "x"; set name\n$/,
+    ],
+    [
+      `${head}[[links]]\npath = "/dev/a"\ndevice = "x"\n[[links]]\npath = "/dev/b"
+        driver = "modbus-rtu"
+        modbus-rtu = { slaves = [{ address = 1, device = "x", registers = [{ channel = "v", address = 0, type = "uint16" }] }] }`,
+      /device "x" is on link x \(\/dev\/a\) and on link b \(\/dev\/b\); give each .*\n$/,
     ],
     [`${head}bridge = { password_file = "/nowhere" }`, /^password_file \/nowhere cannot be used/],
   ] as const;

@@ -30,6 +30,8 @@ export class Roster {
     this.#options = options;
     this.#records = new Nodes(options.names.keys());
     this.ready = this.#recall();
+    // Of a node that is called as another link's device; its link says so when it is up.
+    this.ready.catch(() => {});
     for (const id of [GATEWAY, ...options.names.keys()]) this.node(id);
   }
 

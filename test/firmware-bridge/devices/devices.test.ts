@@ -6,7 +6,7 @@ import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
-import { test } from "node:test";
+import { type TestContext, test } from "node:test";
 import { SluiceError } from "#contract/errors";
 import { Devices, nameOfPath } from "../../../firmware-bridge/devices/devices.ts";
 import { makeCertificates } from "../../support/certificates.ts";
@@ -346,12 +346,54 @@ test("names a device after the end of its path, which tells ports apart", () => 
   assert.equal(nameOfPath("/"), "device");
 });
 
-test("refuses two links with one name", (t) => {
-  const devices = new Devices(
-    { bridge: bridgeSettings({}), data: temporaryFolder(t), name: "gw-001" },
-    capturedLog().log,
-  );
+/** Of links that have no devices yet. */
+function devicesOf(t: TestContext): Devices {
+  const settings = { bridge: bridgeSettings({}), data: temporaryFolder(t), name: "gw-001" };
+  const devices = new Devices(settings, capturedLog().log);
   t.after(() => devices.stop());
+  return devices;
+}
+
+test("refuses a device that two links have, and one that is called as another link", (t) => {
+  const devices = devicesOf(t);
+  const one = devices.host(linkSettings({ path: "/dev/a/x" }));
+  const two = devices.host(linkSettings({ path: "/dev/b/y", name: "two", device: "y" }));
+  one.device("meter");
+  one.device("meter");
+  const mend = "give each device a name of its own";
+  assert.throws(() => two.device("meter"), {
+    code: "SETTINGS_INVALID",
+    message: `device "meter" is on link x (/dev/a/x) and on link two (/dev/b/y); ${mend}`,
+  });
+  assert.throws(() => one.device("two"), {
+    message: `device "two" of link x (/dev/a/x) is called as link two (/dev/b/y); ${mend}`,
+  });
+  assert.throws(() => devices.host(linkSettings({ path: "/dev/c/meter" })), {
+    message: `device "meter" of link x (/dev/a/x) is called as link meter (/dev/c/meter); ${mend}`,
+  });
+  assert.deepEqual(two.counts.devices, []);
+});
+
+test("refuses two devices with one client id, and one with the bridge's own", (t) => {
+  const devices = devicesOf(t);
+  const table = [
+    { name: "two", client_id: "serial-x" },
+    { name: "three", client_id: "firmware-bridge" },
+  ];
+  const host = devices.host(linkSettings({ path: "/dev/a/x", devices: table }));
+  host.device("x");
+  const mend = "give each a client_id of its own";
+  assert.throws(() => host.device("two"), {
+    code: "SETTINGS_INVALID",
+    message: `device x of link x and device two of link x are both client "serial-x"; ${mend}`,
+  });
+  assert.throws(() => host.device("three"), {
+    message: `the bridge itself and device three of link x are both client "firmware-bridge"; ${mend}`,
+  });
+});
+
+test("refuses two links with one name", (t) => {
+  const devices = devicesOf(t);
   devices.host(linkSettings({ path: "/dev/a/x" }));
   assert.throws(() => devices.host(linkSettings({ path: "/dev/b/x" })), {
     code: "SETTINGS_INVALID",

@@ -207,18 +207,6 @@ test("is who the settings say: the device's own words, the link's, and the bridg
   assert.deepEqual(who(), new Set(["first", "second", "serial-three"]));
 });
 
-test("says that two devices have one client id", async (t) => {
-  const broker = await TestBroker.start(t);
-  const devices = [{ name: "two", client_id: "serial-box" }];
-  const { host, captured } = setUp(t, { broker: broker.url }, { link: { devices } });
-  host.device("two");
-  const line = captured.lines.find(({ msg }) => msg === "client id twice");
-  assert.deepEqual(
-    [line?.clientId, line?.one, line?.other],
-    ["serial-box", "device box of link box", "device two of link box"],
-  );
-});
-
 test("clears what devices that are in the settings no more have left behind, and nothing else", async (t) => {
   const channels = [{ name: "t", retain: true }];
   const settings = { discovery_prefix: "homeassistant" };

@@ -190,6 +190,22 @@ test("remembers through a restart what nodes are made of", async (t) => {
   assert.equal(host.known("box-7").about.channels?.[0]?.name, "1/temp");
 });
 
+test("has its link fail when a node that it remembers is called as another link's device", async (t) => {
+  const first = await running(t);
+  const { device, memory } = first.host;
+  await first.say("7;1;0;0;6;Outside");
+  await waitFor("the note", async () => JSON.stringify(await memory.read())?.includes("Outside"));
+  const taken = new SluiceError("SETTINGS_INVALID", 'device "box-7" is on another link');
+  const deviceOrNone: typeof device = (name, about) => {
+    if (name === "box-7") throw taken;
+    return device(name, about);
+  };
+  const { driver } = driverOn({}, { memory, device: deviceOrNone });
+  // Its port may be plugged in much later.
+  await new Promise(setImmediate);
+  await assert.rejects(driver.run(new Gateway().link), taken);
+});
+
 test("carries a command out when the node's acknowledgement says so", async (t) => {
   const { host, gateway, say } = await running(t);
   await say("7;255;0;0;17;2.3.2");
