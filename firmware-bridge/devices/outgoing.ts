@@ -29,6 +29,8 @@ export interface Publication {
 
 interface Entry extends Publication {
   readonly isMessage: boolean;
+  /** Counts all that is entered; what comes back to a queue goes where it was. */
+  readonly order: number;
   /** 0 before it is sent; sent again, it keeps its identifier [MQTT-4.4.0-1]. */
   packetId: number;
 }
@@ -72,6 +74,7 @@ export class Outgoing {
   #wire: Wire | undefined;
   #underWay = 0;
   #lastId = 0;
+  #lastOrder = 0;
   #attempt = 0;
   #retry: NodeJS.Timeout | undefined;
   #onEmpty: (() => void) | undefined;
@@ -105,25 +108,24 @@ export class Outgoing {
 
   /** Enters a message, at once or when there is room for it, which is when the promise resolves. */
   publish(publication: Publication): Promise<void> | undefined {
-    const entry = entryOf(publication, true);
+    const entry = this.#entryOf(publication, true);
     if (this.#isClosed || this.#overflow.length >= OVERFLOW_MAX) {
       this.#discarded += 1;
       return undefined;
     }
     if (this.hasRoom) {
       this.#enter(entry);
+      this.#pump();
       return undefined;
     }
     return new Promise((resolve) => this.#overflow.push({ entry, resolve }));
   }
 
-  /** Never waits behind messages. What was said of its topic and not sent yet is not said any more. */
+  /** Never waits behind messages. What was said of its topic and has to wait is not said any more. */
   say(publication: Publication): void {
-    const stale = this.#urgent.findIndex((it) => it.retain && it.topic === publication.topic);
-    if (stale >= 0 && publication.retain) {
-      for (const { settled } of this.#urgent.splice(stale, 1)) settled?.();
-    }
-    this.#urgent.push(entryOf(publication, false));
+    const entry = this.#entryOf(publication, false);
+    this.#dropOlder(entry);
+    this.#urgent.push(entry);
     this.#pump();
   }
 
@@ -150,6 +152,7 @@ export class Outgoing {
     if (reasonCode < REASON.failed) {
       this.acknowledged += 1;
       if (this.#attempt > 0 && !this.#retry) this.#roomAgain();
+      if (!entry.isMessage) this.#dropOlder(entry);
       this.#finish(entry);
     } else {
       this.#refuse(entry, { topic: entry.topic, reasonCode, said });
@@ -176,7 +179,18 @@ export class Outgoing {
   #enter(entry: Entry): void {
     this.#messageCount += 1;
     this.#messages.push(entry);
-    this.#pump();
+  }
+
+  /** Else what was refused for a while would in the end stand where this stands. */
+  #dropOlder({ topic, retain, order }: Entry): void {
+    if (!retain) return;
+    const isOlder = (it: Entry) =>
+      !it.isMessage && it.retain && it.topic === topic && it.order < order;
+    const older = [...this.#refused, ...this.#urgent].filter(isOlder);
+    if (older.length === 0) return;
+    this.#refused = this.#refused.filter((it) => !isOlder(it));
+    this.#urgent = this.#urgent.filter((it) => !isOlder(it));
+    for (const { settled } of older) settled?.();
   }
 
   #pump(): void {
@@ -223,13 +237,19 @@ export class Outgoing {
     this.#retry = setTimeout(() => this.#resume(), ms);
   }
 
-  /** What was refused for want of room has its place again, in front. */
+  /** What was refused for want of room has its place again. */
   #resume(): void {
     clearTimeout(this.#retry);
     this.#retry = undefined;
-    this.#messages.unshift(...this.#refused.filter(({ isMessage }) => isMessage));
-    this.#urgent.unshift(...this.#refused.filter(({ isMessage }) => !isMessage));
+    const refused = this.#refused;
     this.#refused = [];
+    if (refused.length > 0) {
+      this.#messages = inOrder(this.#messages, refused.filter(isMessage));
+      this.#urgent = inOrder(
+        this.#urgent,
+        refused.filter((it) => !isMessage(it)),
+      );
+    }
     this.#pump();
   }
 
@@ -248,12 +268,20 @@ export class Outgoing {
     settled?.();
     if (!isMessage) return;
     this.#messageCount -= 1;
+    // Sent by whoever goes on behind this: not here, where each would be a call within the last.
     const next = this.#overflow.shift();
     if (next) {
       this.#enter(next.entry);
       next.resolve();
     }
     if (this.#messageCount === 0) this.#onEmpty?.();
+  }
+
+  #entryOf(publication: Publication, isMessage: boolean): Entry {
+    const { topic, payload, retain, properties, settled } = publication;
+    this.#lastOrder += 1;
+    const order = this.#lastOrder;
+    return { topic, payload, retain, properties, settled, isMessage, order, packetId: 0 };
   }
 
   #freeId(): number {
@@ -263,9 +291,12 @@ export class Outgoing {
   }
 }
 
-function entryOf(publication: Publication, isMessage: boolean): Entry {
-  const { topic, payload, retain, properties, settled } = publication;
-  return { topic, payload, retain, properties, settled, isMessage, packetId: 0 };
+function isMessage(entry: Entry): boolean {
+  return entry.isMessage;
+}
+
+function inOrder(waiting: readonly Entry[], refused: readonly Entry[]): Entry[] {
+  return [...refused, ...waiting].sort((a, b) => a.order - b.order);
 }
 
 function encode({ topic, payload, retain, properties, packetId }: Entry, dup: boolean): Buffer {

@@ -153,6 +153,50 @@ test("keeps what the broker has no room for, in order, and holds the port back",
   assert.deepEqual(it.refusals, []);
 });
 
+test("keeps the order of what is refused one after the other, however long that takes", (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const it = setUp();
+  it.connect();
+  for (const text of "1234") it.publish(text);
+  const ids = it.sent().map(({ messageId = 0 }) => messageId);
+  for (const id of ids) {
+    it.outgoing.puback(id, QUOTA_EXCEEDED, undefined);
+    t.mock.timers.tick(30_000);
+  }
+  const seen: string[] = [];
+  for (let [one] = it.sent(); one; [one] = it.sent()) {
+    seen.push(one.payload.toString());
+    it.outgoing.puback(one.messageId ?? 0, seen.length < 3 ? QUOTA_EXCEEDED : 0, undefined);
+    t.mock.timers.tick(30_000);
+    if (seen.length === 3) break;
+  }
+  assert.deepEqual([...seen, ...it.texts()], ["1", "1", "1", "2", "3", "4"]);
+});
+
+test("never says again of a retained topic what is older than what the broker has of it", (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const it = setUp();
+  it.connect();
+  it.say("a", "old");
+  it.say("a", "new");
+  it.say("b", "old");
+  const [oldA = 0, newA = 0, oldB = 0] = it.sent().map(({ messageId }) => messageId);
+  it.outgoing.puback(oldA, QUOTA_EXCEEDED, undefined);
+  it.outgoing.puback(newA, 0, undefined);
+  it.outgoing.puback(oldB, QUOTA_EXCEEDED, undefined);
+  it.say("b", "new");
+  t.mock.timers.tick(500);
+  assert.deepEqual(it.texts(), ["new"]);
+});
+
+test("gives up any number of messages that are too long for the broker, one after the other", () => {
+  const it = setUp(1);
+  for (let n = 0; n < 10_000; n += 1) void it.publish("x".repeat(20));
+  it.connect({ maximumPacketBytes: 10 });
+  assert.equal(it.refusals.length, 10_000);
+  assert.equal(it.outgoing.isIdle, true);
+});
+
 test("is bounded, whoever does not wait for room, and counts what that costs", () => {
   const it = setUp(2);
   for (let n = 0; n < 10_010; n += 1) void it.publish("x");
