@@ -76,7 +76,8 @@ export class Commands {
     const command = receivedCommand(packet, this.#options.base);
     const { key, isRepeat } = command;
     if (isRepeat && key !== undefined && this.#isKnown(command, key)) return;
-    if (this.#waiting.length >= WAITING_MAX) {
+    // The others are one at a time, and nothing follows one that has no answer.
+    if (key === undefined && this.#waiting.length >= WAITING_MAX) {
       this.#turnAway(command);
       return;
     }
@@ -124,7 +125,7 @@ export class Commands {
     this.#onIdle?.();
   }
 
-  /** Only QoS 0 comes in such numbers, whose results would be as many. */
+  /** Without a result: those would be as many. */
   #turnAway({ name }: ReceivedCommand): void {
     this.counts.failed += 1;
     const fields = { command: name, why: `${WAITING_MAX} commands wait already` };

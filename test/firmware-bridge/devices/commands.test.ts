@@ -254,6 +254,19 @@ test("refuses commands of QoS 0 beyond those that it can hold, and stays bounded
   assert.equal(begun.length, 17);
 });
 
+test("keeps a command of QoS 1 and those behind it, however many of QoS 0 wait", async (t) => {
+  const { broker, device, host } = await connected(t);
+  const { begun, carryOut, finish } = slow();
+  device.online(carryOut);
+  for (let n = 0; n < 50; n += 1) await broker.publish("serial/box/set", "0", { qos: 0 });
+  for (const text of ["1", "2"]) await broker.publish("serial/box/set", text);
+  await waitFor("the refusals", () => host.counts.devices[0]?.commands.failed === 33);
+  finish();
+  await waitFor("the last", () => begun.at(-1) === "2");
+  await waitFor("its acknowledgement", () => acknowledgements(broker, "puback") === 2);
+  assert.equal(begun.length, 19);
+});
+
 test("does not carry a command out of which it cannot note down that it began", async (t) => {
   const data = temporaryFolder(t);
   writeFileSync(join(data, "firmware-bridge"), "not a folder");
