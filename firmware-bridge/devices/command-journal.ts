@@ -5,8 +5,8 @@ import * as v from "valibot";
 import type { Memory, Outcome } from "../driver.ts";
 
 const DEVICES_MAX = 10_000;
-/** An outcome waits so long for what is written anyway: each write syncs the disk. */
-const FINISH_MS_MAX = 500;
+/** What need not be on disk at once waits so long for what must be: each write syncs the disk. */
+const SOON_MS = 500;
 
 const Entry = v.object({
   key: v.string(),
@@ -31,7 +31,7 @@ export class CommandJournal {
   readonly #entries = new Map<string, JournalEntry>();
   #writing: Promise<void> = Promise.resolve();
   #next: Promise<void> | undefined;
-  #finishing: NodeJS.Timeout | undefined;
+  #soon: NodeJS.Timeout | undefined;
 
   constructor(memory: Memory) {
     this.#memory = memory;
@@ -54,12 +54,12 @@ export class CommandJournal {
   finish(device: string, key: string, outcome: Outcome): void {
     if (this.#entries.get(device)?.key !== key) return;
     this.#set(device, { key, outcome });
-    this.#finishing ??= setTimeout(() => void this.flush(), FINISH_MS_MAX);
+    this.#writeSoon();
   }
 
-  /** Resolves when what was finished is on disk, or cannot be. */
+  /** Resolves when what was finished or forgotten is on disk, or cannot be. */
   async flush(): Promise<void> {
-    if (!this.#finishing) return;
+    if (!this.#soon) return;
     await this.#write().catch(() => {
       // The next command of any device fails by the same disk, and says so.
     });
@@ -68,7 +68,7 @@ export class CommandJournal {
   /** The broker has no session of it any more: its packet identifiers begin anew. */
   async forget(device: string): Promise<void> {
     await this.#read;
-    this.#entries.delete(device);
+    if (this.#entries.delete(device)) this.#writeSoon();
   }
 
   #set(device: string, entry: JournalEntry): void {
@@ -78,14 +78,18 @@ export class CommandJournal {
     if (oldest !== undefined && this.#entries.size > DEVICES_MAX) this.#entries.delete(oldest);
   }
 
+  #writeSoon(): void {
+    this.#soon ??= setTimeout(() => void this.flush(), SOON_MS);
+  }
+
   /** While one write is under way, all that comes waits for the same next one. */
   #write(): Promise<void> {
     this.#next ??= this.#writing
       .catch(() => {})
       .then(() => {
         this.#next = undefined;
-        clearTimeout(this.#finishing);
-        this.#finishing = undefined;
+        clearTimeout(this.#soon);
+        this.#soon = undefined;
         this.#writing = this.#memory.write(Object.fromEntries(this.#entries));
         return this.#writing;
       });
