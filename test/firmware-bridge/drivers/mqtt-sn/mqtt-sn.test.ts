@@ -2,10 +2,9 @@
 // Path: test. Touches: child processes, a pseudo-terminal, loopback ports, temporary folders.
 
 import assert from "node:assert/strict";
-import { createSocket } from "node:dgram";
-import { once } from "node:events";
 import { type TestContext, test } from "node:test";
 import { Framer } from "../../../../firmware-bridge/drivers/mqtt-sn/framer.ts";
+import { freeUdpPort } from "../../../support/free-udp-port.ts";
 import { Pty } from "../../../support/pty.ts";
 import { waitFor } from "../../../support/wait-for.ts";
 import { Bridge, START_MS_MAX } from "../../bridge-process.ts";
@@ -52,14 +51,6 @@ async function plugged(t: TestContext) {
   }, 5);
   t.after(() => clearInterval(listening));
   return { pty, device, bridge };
-}
-
-async function freeUdpPort(): Promise<number> {
-  const socket = createSocket("udp4").bind(0, "127.0.0.1");
-  await once(socket, "listening");
-  const { port } = socket.address();
-  await new Promise<void>((resolve) => socket.close(resolve));
-  return port;
 }
 
 test("carries messages from a port to the broker and back, acknowledged, and tells an unplugged port", async (t) => {
