@@ -16,6 +16,8 @@ const LIMITS = {
   keepAliveSeconds: 60,
   /** Not yet taken by the broker; what a client publishes beyond is not acknowledged. */
   unsentBytesMax: 262_144,
+  /** The same, with answers, which nobody would say again; beyond, the broker is as good as gone. */
+  unansweredBytesMax: 327_680,
 } as const;
 
 const MQTT_5 = { protocolVersion: 5 } as const;
@@ -132,9 +134,15 @@ export class BrokerSession {
     return welcome.finally(() => clearTimeout(late));
   }
 
-  /** False when the broker cannot be told, or is too far behind. */
+  /** False when the broker cannot be told, or is too far behind to take another PUBLISH. */
   send(packet: Packet): boolean {
-    if (!this.#isOpen || this.#stream.writableLength > LIMITS.unsentBytesMax) return false;
+    const { writableLength } = this.#stream;
+    if (!this.#isOpen) return false;
+    if (packet.cmd === "publish" && writableLength > LIMITS.unsentBytesMax) return false;
+    if (writableLength > LIMITS.unansweredBytesMax) {
+      this.#fail("the broker takes nothing");
+      return false;
+    }
     this.#write(packet);
     return true;
   }

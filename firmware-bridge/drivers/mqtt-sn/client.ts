@@ -19,6 +19,8 @@ import type { Wills } from "./wills.ts";
 const LIMITS = {
   /** A session that is to end with its connection has this to outlive a change of the will. */
   cleanSessionSeconds: 60,
+  /** Around a payload: a topic, and properties that the device will not see. */
+  mqttBytesMax: 131_072,
   returnMsLeast: 1_000,
   returnMsMost: 30_000,
 } as const;
@@ -228,7 +230,7 @@ export class Client {
         : limits.sessionSeconds,
       will: this.#will,
       receiveMax: limits.queueMessagesMax,
-      packetBytesMax: limits.messageBytesMax + 64,
+      packetBytesMax: limits.messageBytesMax + LIMITS.mqttBytesMax,
       onPacket: (packet) => {
         if (this.#session === session) this.#conversation.takeMqtt(packet);
       },

@@ -10,6 +10,8 @@ import type { RetryLimits } from "./retry.ts";
 import { Subscribing } from "./subscribing.ts";
 import { isTopicName, Topics } from "./topics.ts";
 
+const MESSAGE_ID_MAX = 65_535;
+
 export interface ConversationLimits extends RetryLimits {
   readonly queueMessagesMax: number;
   readonly messageBytesMax: number;
@@ -34,6 +36,7 @@ export class Conversation {
   readonly #publications: Publications;
   readonly #subscribing: Subscribing;
   readonly #deliveries: Deliveries;
+  #session: BrokerSession | undefined;
 
   constructor(options: ConversationOptions) {
     const { limits, predefined, say, onFault: onDropped, onUnanswered, onDrained } = options;
@@ -48,6 +51,7 @@ export class Conversation {
       topics,
       say,
       onDropped,
+      onUnwanted: (topic) => this.#unsubscribe(topic),
       onGivenUp: onUnanswered,
       onDrained,
     });
@@ -55,6 +59,7 @@ export class Conversation {
 
   /** On another connection to the broker, or none, what was on its way begins again. */
   use(session: BrokerSession | undefined): void {
+    this.#session = session;
     this.#publications.reset();
     this.#subscribing.reset();
     this.#deliveries.reset(session);
@@ -176,6 +181,14 @@ export class Conversation {
       return;
     }
     this.#say(regack(topicId, messageId, RETURN_CODES.accepted));
+  }
+
+  /** §6.10: a REGISTER that is rejected is as good as an UNSUBSCRIBE from that very name. */
+  #unsubscribe(topic: string): void {
+    let messageId = MESSAGE_ID_MAX;
+    // Both hold a few only, and the client begins at the other end.
+    while (this.#publications.has(messageId) || this.#subscribing.has(messageId)) messageId -= 1;
+    if (this.#session) this.#subscribing.unsubscribeUnasked(topic, messageId, this.#session);
   }
 
   #say(packet: Packet): void {

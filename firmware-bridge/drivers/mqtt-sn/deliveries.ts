@@ -7,12 +7,15 @@
 
 import type { IPublishPacket } from "mqtt-packet";
 import type { BrokerSession } from "./broker-session.ts";
-import { type Packet, RETURN_CODES, type TopicReference } from "./packets.ts";
+import { messageOctets, type Packet, RETURN_CODES, type TopicReference } from "./packets.ts";
 import { Retry, type RetryLimits } from "./retry.ts";
 import type { Topics } from "./topics.ts";
 
 const UNSPECIFIED_ERROR = 0x80;
 const MESSAGE_ID_MAX = 65_535;
+/** Behind MsgType, before the data of PUBLISH (§5.4.12) and the name of REGISTER (§5.4.10). */
+const PUBLISH_OCTETS = 5;
+const REGISTER_OCTETS = 4;
 
 interface Delivery {
   readonly topic: string;
@@ -41,6 +44,8 @@ export interface DeliveriesOptions extends RetryLimits {
   readonly messageBytesMax: number;
   readonly say: (packet: Packet) => Promise<void>;
   readonly onDropped: (reason: string) => void;
+  /** The device will have nothing of this topic (§6.10). */
+  readonly onUnwanted: (topic: string) => void;
   /** The device did not answer. */
   readonly onGivenUp: () => void;
   /** All that there was is told. */
@@ -127,6 +132,7 @@ export class Deliveries {
     // Later, as at the next try of the timer.
     if (returnCode === RETURN_CODES.congestion) return;
     if (returnCode !== RETURN_CODES.accepted) {
+      this.#options.onUnwanted(current.topic);
       this.#refused(current, returnCode);
       return;
     }
@@ -176,13 +182,19 @@ export class Deliveries {
   }
 
   #refusalOf({ qos, topic, payload }: Delivery): string | undefined {
-    const { messageBytesMax, queueMessagesMax } = this.#options;
-    if (payload.length + 9 > messageBytesMax || Buffer.byteLength(topic) + 8 > messageBytesMax) {
+    const { messageBytesMax, queueMessagesMax, topics } = this.#options;
+    const isTooLong = messageOctets(PUBLISH_OCTETS + payload.length) > messageBytesMax;
+    if (isTooLong || (!topics.referenceTo(topic) && !this.#canRegister(topic))) {
       return `a message of the broker is longer than ${messageBytesMax} bytes`;
     }
     const waiting = this.#queue.filter((it) => "topic" in it && it.qos === 0).length;
     if (qos > 0 || waiting < queueMessagesMax) return undefined;
     return `a message with QoS 0 is dropped: ${queueMessagesMax} wait`;
+  }
+
+  #canRegister(topic: string): boolean {
+    const octets = messageOctets(REGISTER_OCTETS + Buffer.byteLength(topic));
+    return octets <= this.#options.messageBytesMax;
   }
 
   #next(): void {
@@ -204,7 +216,7 @@ export class Deliveries {
   /** §6.10: the device has to know the topic's id first. */
   #register(delivery: Delivery): void {
     const { topic } = delivery;
-    const topicId = this.#options.topics.assign(topic);
+    const topicId = this.#canRegister(topic) ? this.#options.topics.assign(topic) : undefined;
     if (topicId === undefined) {
       this.#refused(delivery, RETURN_CODES.congestion);
       return;

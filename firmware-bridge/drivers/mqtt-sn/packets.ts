@@ -314,10 +314,15 @@ function qosOf(flags: number): QualityOfService {
 export function encodePacket(packet: Packet): Buffer {
   const body = encodeBody(packet);
   const code = CODES[packet.type];
-  const short = body.length + 2;
-  if (short <= 255) return Buffer.concat([Buffer.of(short, code), body]);
-  const long = body.length + 4;
-  return Buffer.concat([Buffer.of(0x01, long >> 8, long & 0xff, code), body]);
+  const length = messageOctets(body.length);
+  if (length <= 255) return Buffer.concat([Buffer.of(length, code), body]);
+  return Buffer.concat([Buffer.of(0x01, ...word(length), code), body]);
+}
+
+/** How long a message is that has so many octets behind its MsgType. */
+export function messageOctets(bodyOctets: number): number {
+  const short = bodyOctets + 2;
+  return short <= 255 ? short : short + 2;
 }
 
 function encodeBody(packet: Packet): Buffer {

@@ -40,6 +40,11 @@ export class Publications {
     this.#unfinished.clear();
   }
 
+  /** Is a message with this id on its way? */
+  has(messageId: number): boolean {
+    return this.#unfinished.has(messageId);
+  }
+
   publish(packet: Publish, session: BrokerSession): void {
     const topic = this.#options.topics.nameOf(packet.topic);
     // §6.6: an id that is not known is told for every QoS; −1 has no answer (§6.8).
@@ -61,9 +66,9 @@ export class Publications {
     // Said again: the broker has it, and will answer.
     if (known?.state === "released") return;
     if (messageId === 0) return;
-    if (known) known.state = "released";
     // Unknown here, it may be known to the broker from an earlier connection.
-    session.send({ cmd: "pubrel", messageId });
+    const sent = session.send({ cmd: "pubrel", messageId });
+    if (known && sent) known.state = "released";
   }
 
   onPuback({ messageId = 0, reasonCode }: IPubackPacket): void {

@@ -3,18 +3,34 @@
 
 import type { ISubackPacket } from "mqtt-packet";
 import type { BrokerSession } from "./broker-session.ts";
-import { type Packet, RETURN_CODES, type Subscribe, type Unsubscribe } from "./packets.ts";
+import {
+  type Packet,
+  RETURN_CODES,
+  type Subscribe,
+  type TopicChoice,
+  type Unsubscribe,
+} from "./packets.ts";
 import { isRefusal, returnCodeOf } from "./return-codes.ts";
 import { hasWildcard, isTopicFilter, type Topics } from "./topics.ts";
 
 /** The client waits for each answer; who asks more at once is asked to wait. */
 const UNANSWERED_MAX = 16;
 
+/** Of which topic, or an UNSUBSCRIBE, of the client or of our own. */
+type Asked = Subscribed | "unsubscribe" | "unasked";
+
+/** How messages of a topic come; id 0 where it has none, or many. */
+interface Subscribed {
+  readonly filter: string;
+  readonly topic: TopicChoice;
+  readonly topicId: number;
+}
+
 export class Subscribing {
   readonly #topics: Topics;
   readonly #answer: (packet: Packet) => void;
-  /** By message id; the topic id is what SUBACK will tell, undefined for an UNSUBSCRIBE. */
-  readonly #unanswered = new Map<number, number | undefined>();
+  /** By message id; the topic is what SUBACK will tell. */
+  readonly #unanswered = new Map<number, Asked>();
 
   constructor(topics: Topics, answer: (packet: Packet) => void) {
     this.#topics = topics;
@@ -24,6 +40,11 @@ export class Subscribing {
   /** On a new connection the broker has to be asked again. */
   reset(): void {
     this.#unanswered.clear();
+  }
+
+  /** Is it waiting for an answer with this message id? */
+  has(messageId: number): boolean {
+    return this.#unanswered.has(messageId);
   }
 
   subscribe(packet: Subscribe, session: BrokerSession): void {
@@ -47,7 +68,7 @@ export class Subscribing {
     const granted = qos === 2 ? 2 : qos === 1 ? 1 : 0;
     const subscriptions = [{ topic: filter, qos: granted, nl: false, rap: false, rh: 0 } as const];
     if (session.send({ cmd: "subscribe", messageId, subscriptions: [...subscriptions] })) {
-      this.#unanswered.set(messageId, topicId);
+      this.#unanswered.set(messageId, { filter, topic: packet.topic, topicId });
     }
   }
 
@@ -62,13 +83,20 @@ export class Subscribing {
     }
     if (this.#unanswered.size >= UNANSWERED_MAX) return;
     if (session.send({ cmd: "unsubscribe", messageId, unsubscriptions: [filter] })) {
-      this.#unanswered.set(messageId, undefined);
+      this.#unanswered.set(messageId, "unsubscribe");
+    }
+  }
+
+  /** The client is not told: it has said so by other means. */
+  unsubscribeUnasked(filter: string, messageId: number, session: BrokerSession): void {
+    if (session.send({ cmd: "unsubscribe", messageId, unsubscriptions: [filter] })) {
+      this.#unanswered.set(messageId, "unasked");
     }
   }
 
   onSuback({ messageId = 0, granted }: ISubackPacket): void {
-    const topicId = this.#unanswered.get(messageId);
-    if (topicId === undefined) return;
+    const asked = this.#unanswered.get(messageId);
+    if (typeof asked !== "object") return;
     this.#unanswered.delete(messageId);
     const code = Number(granted[0] ?? 0x80);
     if (isRefusal(code)) {
@@ -76,12 +104,15 @@ export class Subscribing {
       return;
     }
     const qos = code === 2 ? 2 : code === 1 ? 1 : 0;
+    const { filter, topic, topicId } = asked;
+    this.#topics.choose(filter, topic);
     this.#answer({ type: "suback", qos, topicId, messageId, returnCode: RETURN_CODES.accepted });
   }
 
   onUnsuback(messageId: number): void {
-    if (!this.#unanswered.delete(messageId)) return;
-    this.#answer({ type: "unsuback", messageId });
+    const asked = this.#unanswered.get(messageId);
+    this.#unanswered.delete(messageId);
+    if (asked === "unsubscribe") this.#answer({ type: "unsuback", messageId });
   }
 
   #filterOf({ topic }: Subscribe | Unsubscribe): string | undefined {

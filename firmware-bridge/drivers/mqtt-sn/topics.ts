@@ -2,7 +2,7 @@
 // Path: client → [topics]. Touches: nothing.
 
 import { assertTopicFilter, assertTopicName } from "#contract/topics";
-import { type TopicReference, textOf } from "./packets.ts";
+import { type TopicChoice, type TopicReference, textOf } from "./packets.ts";
 
 /** 0x0000 and 0xFFFF are reserved (§5.3.11). */
 const TOPIC_ID_MAX = 0xfffe;
@@ -24,6 +24,8 @@ export class Topics {
   readonly #names = new Map<number, string>();
   /** Predefined ids and short names that the client said it does not know. */
   readonly #refused = new Set<string>();
+  /** By name, the predefined ids and short names by which the client subscribed last. */
+  readonly #chosen = new Map<string, TopicReference>();
   #last = 0;
 
   constructor(predefined: ReadonlyMap<number, string>, countMax: number) {
@@ -71,6 +73,15 @@ export class Topics {
     }
   }
 
+  /** §6.9: messages come by the id that SUBACK told last, whatever other ids the topic has. */
+  choose(name: string, topic: TopicChoice): void {
+    this.#refused.delete(name);
+    this.#chosen.delete(name);
+    if (topic.kind === "name") return;
+    if (this.#chosen.size >= this.#countMax) this.#chosen.clear();
+    this.#chosen.set(name, topic);
+  }
+
   /** A client that connects again may have lost what it was told (§6.10). */
   untell(): void {
     for (const entry of this.#entries.values()) entry.told = false;
@@ -82,6 +93,7 @@ export class Topics {
     this.#entries.clear();
     this.#names.clear();
     this.#refused.clear();
+    this.#chosen.clear();
   }
 
   nameOf({ kind, id }: TopicReference): string | undefined {
@@ -93,8 +105,11 @@ export class Topics {
   /** How the client is to be told of a topic; undefined when it needs a REGISTER first. */
   referenceTo(name: string): TopicReference | undefined {
     const entry = this.#entries.get(name);
+    const isRefused = this.#refused.has(name);
+    const chosen = this.#chosen.get(name);
+    if (chosen && !isRefused) return chosen;
     if (entry?.told) return { kind: "normal", id: entry.id };
-    if (this.#refused.has(name)) return undefined;
+    if (isRefused) return undefined;
     const predefined = this.#predefinedIds.get(name);
     if (predefined !== undefined) return { kind: "predefined", id: predefined };
     const short = Buffer.from(name);
