@@ -22,6 +22,7 @@ export function conflicts(settings: unknown, drivers: readonly string[]): Confli
   roleConflicts(settings, fault);
   laneConflicts(settings, fault);
   linkConflicts(settings, drivers, fault);
+  userConflicts(settings, fault);
   flashConflicts(settings, fault);
   return faults;
 }
@@ -87,6 +88,19 @@ function placeConflicts(link: unknown, index: number, fault: Tell): void {
   // Both would drive RTS.
   if (at(link, "hardware_flow") === true && isThere("rs485"))
     fault("allowed: without hardware_flow", "links", index, "rs485");
+}
+
+/** A password that is nobody's. */
+function userConflicts(settings: unknown, fault: Tell): void {
+  const isAlone = (table: unknown) =>
+    at(table, "password_file") !== undefined && at(table, "username") === undefined;
+  const bridge = at(settings, "bridge");
+  if (isAlone(bridge)) fault("allowed: beside username", "bridge", "password_file");
+  const links = at(settings, "links");
+  if (at(bridge, "username") !== undefined || !Array.isArray(links)) return;
+  for (const [index, link] of links.entries()) {
+    if (isAlone(link)) fault("allowed: beside username", "links", index, "password_file");
+  }
 }
 
 function flashConflicts(settings: unknown, fault: Tell): void {

@@ -2,7 +2,7 @@
 // Path: settings-links → [settings-devices]. Touches: nothing.
 
 import * as v from "valibot";
-import { flag, name, oneOf, path, text, whole } from "./settings-values.ts";
+import { eachOnce, flag, name, oneOf, path, text, whole } from "./settings-values.ts";
 
 const SECONDS_MAX = 31_536_000;
 
@@ -46,13 +46,13 @@ const Channel = v.strictObject({
 
 const Devices = v.pipe(
   v.array(Device, "allowed: an array of tables"),
-  v.check((devices) => isEachOnce(devices.map((it) => it.name)), "allowed: each name once"),
+  eachOnce((it) => it.name, "allowed: each name once"),
 );
 
 const Channels = v.pipe(
   v.array(Channel, "allowed: an array of tables"),
-  v.check(
-    (channels) => isEachOnce(channels.map((it) => `${it.device ?? ""}/${it.name}`)),
+  eachOnce(
+    ({ name, device }) => (device === undefined ? name : `${name} of ${device}`),
     "allowed: each name once for a device",
   ),
 );
@@ -68,7 +68,3 @@ export const DEVICE_KEYS = {
 
 export type DeviceSettings = Readonly<v.InferOutput<typeof Device>>;
 export type ChannelSettings = Readonly<v.InferOutput<typeof Channel>>;
-
-function isEachOnce(names: readonly string[]): boolean {
-  return new Set(names).size === names.length;
-}

@@ -22,6 +22,12 @@ interface Fault {
   readonly what: string;
 }
 
+/** A table that another one is in. */
+interface Outer {
+  readonly keys: readonly Key[];
+  readonly entries: Readonly<Record<string, AnySchema>>;
+}
+
 /** How much of a value or a key a message shows. */
 const SHOWN_LENGTH_MAX = 80;
 
@@ -46,19 +52,38 @@ export function describeFaults(
 }
 
 /** A fault for each key in `value` that the schema does not know, and each array in a table's place. */
-function shapeFaults(schema: AnySchema, value: unknown, keys: readonly Key[]): Fault[] {
+function shapeFaults(
+  schema: AnySchema,
+  value: unknown,
+  keys: readonly Key[],
+  outers: readonly Outer[] = [],
+): Fault[] {
   const { entries, item } = unwrap(schema);
   if (item && Array.isArray(value)) {
-    return value.flatMap((inner, index) => shapeFaults(item, inner, [...keys, index]));
+    return value.flatMap((inner, index) => shapeFaults(item, inner, [...keys, index], outers));
   }
   if (!entries || !isTable(value)) return [];
   if (Array.isArray(value)) return [{ keys, what: "is an array; allowed: a table, as [name]" }];
   return Object.keys(value).flatMap((key) => {
     const known = Object.hasOwn(entries, key) ? entries[key] : undefined;
-    if (known) return shapeFaults(known, value[key], [...keys, key]);
+    if (known)
+      return shapeFaults(known, value[key], [...keys, key], [{ keys, entries }, ...outers]);
     const free = Object.keys(entries).filter((name) => !Object.hasOwn(value, name));
-    return [{ keys: [...keys, key], what: `is not a known key${nearestHint(key, free)}` }];
+    const hint = outerHint(key, keys, outers) ?? nearestHint(key, free);
+    return [{ keys: [...keys, key], what: `is not a known key${hint}` }];
   });
+}
+
+/** In TOML a key belongs to the last header above it, which is easily forgotten. */
+function outerHint(
+  key: string,
+  keys: readonly Key[],
+  outers: readonly Outer[],
+): string | undefined {
+  const outer = outers.find(({ entries }) => Object.hasOwn(entries, key));
+  if (!outer) return undefined;
+  const place = outer.keys.length === 0 ? "the top of the file" : header(outer.keys);
+  return `; it is one of ${place}, and goes above ${header(keys)}`;
 }
 
 function nearestHint(key: string, known: readonly string[]): string {
@@ -69,7 +94,7 @@ function nearestHint(key: string, known: readonly string[]): string {
 function faultOf(schema: AnySchema, issue: Issue): Fault {
   const keys = (issue.path ?? []).map((item) => item.key as Key);
   const value = issue.path?.at(-1)?.value;
-  const allowed = sentence(issue, schemaAt(schema, keys));
+  const allowed = sentence(issue, schemaAt(schema, keys), keys);
   return { keys, what: `is ${found(value)}; ${allowed}` };
 }
 
@@ -94,16 +119,22 @@ function withoutSecrets(text: string): string {
 
 const TABLES: Readonly<Record<string, string>> = {
   strict_object: "allowed: a table",
-  array: "allowed: an array",
   string: "allowed: text in quotes",
 };
 
 /** What is allowed: in our own words where the schema has some. */
-function sentence(issue: Issue, schema: AnySchema | undefined): string {
+function sentence(issue: Issue, schema: AnySchema | undefined, keys: readonly Key[]): string {
   const isMissingKey = issue.type === "strict_object" && issue.received === "undefined";
   const message = isMissingKey ? schema?.message : issue.message;
   if (typeof message === "string" && !message.startsWith("Invalid ")) return message;
-  return TABLES[(isMissingKey ? schema?.type : issue.type) ?? ""] ?? "allowed: another value";
+  const type = isMissingKey ? schema?.type : issue.type;
+  if (type === "array") return arraySentence(schema, keys);
+  return TABLES[type ?? ""] ?? "allowed: another value";
+}
+
+function arraySentence(schema: AnySchema | undefined, keys: readonly Key[]): string {
+  const isOfTables = schema?.item !== undefined && unwrap(schema.item).entries !== undefined;
+  return isOfTables ? `allowed: tables, as ${header([...keys, 0])}` : "allowed: an array";
 }
 
 function schemaAt(schema: AnySchema, keys: readonly Key[]): AnySchema | undefined {
@@ -124,6 +155,12 @@ export function unwrap(schema: AnySchema): AnySchema {
 
 function isTable(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !(value instanceof Date);
+}
+
+/** As TOML has it: `[links.lines]`, or `[[links]]` for a table of an array. */
+function header(keys: readonly Key[]): string {
+  const name = dotted(keys.filter((key) => typeof key === "string"));
+  return typeof keys.at(-1) === "number" ? `[[${name}]]` : `[${name}]`;
 }
 
 /** `links[0].lines`; a key that needs quotes in TOML has them here. */

@@ -109,8 +109,12 @@ const SERIAL_KEYS = {
   rs485: v.optional(Rs485),
 };
 
+const LINK_PATH_ALLOWED = "allowed: a path that begins with /; a network's address is address";
+
+const linkPath = v.pipe(v.string(LINK_PATH_ALLOWED), v.startsWith("/", LINK_PATH_ALLOWED));
+
 const LINK_KEYS = {
-  path: v.optional(path),
+  path: v.optional(linkPath),
   match: v.optional(Match),
   address: v.optional(linkAddress),
   name: v.optional(name),

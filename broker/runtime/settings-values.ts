@@ -90,5 +90,17 @@ export function withoutPassword() {
   );
 }
 
+/** Refuses tables of which two have the same; `allowed` says what may be there once. */
+export function eachOnce<T>(keyOf: (table: T) => string | number, allowed: string) {
+  const twice = (tables: readonly T[]) => {
+    const keys = tables.map(keyOf);
+    return keys.find((key, index) => keys.indexOf(key) < index);
+  };
+  return v.check<T[], (issue: v.CheckIssue<T[]>) => string>(
+    (tables) => twice(tables) === undefined,
+    ({ input }) => `${allowed}; ${JSON.stringify(twice(input))} is there twice`,
+  );
+}
+
 /** Text that is not empty. */
 export const text = v.pipe(v.string("allowed: a text"), v.minLength(1, "allowed: a text"));

@@ -29,7 +29,9 @@ export function parseSettings(text: string, path: string, drivers?: DriverTables
   const schema = drivers ? settingsSchema(drivers) : SettingsSchema;
   const result = v.safeParse(schema, { name: defaultName(), ...table });
   if (result.success) return deepFreeze(result.output);
-  const faults = describeFaults(schema, table, result.issues, text);
+  // As they were written: what readyLinks added is no key that a name could not have meant.
+  const written = drivers && links !== undefined ? { ...others, links } : table;
+  const faults = describeFaults(schema, written, result.issues, text);
   throw new SluiceError("SETTINGS_INVALID", faults.map((it) => `${path}:${it}`).join("\n"));
 }
 

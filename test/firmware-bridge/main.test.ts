@@ -168,7 +168,10 @@ test("ends with 2 and one line when links share a name or a device, or a passwor
         modbus-rtu = { slaves = [{ address = 1, device = "x", registers = [{ channel = "v", address = 0, type = "uint16" }] }] }`,
       /device "x" is on link x \(\/dev\/a\) and on link b \(\/dev\/b\); give each .*\n$/,
     ],
-    [`${head}bridge = { password_file = "/nowhere" }`, /^password_file \/nowhere cannot be used/],
+    [
+      `${head}bridge = { username = "x", password_file = "/nowhere" }`,
+      /^password_file \/nowhere cannot be used/,
+    ],
   ] as const;
   for (const [text, expected] of cases) {
     const { config } = new Bridge(t, text);

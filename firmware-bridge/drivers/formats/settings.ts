@@ -2,7 +2,7 @@
 // Path: lines, frames → [settings]. Touches: nothing.
 
 import * as v from "valibot";
-import { name, text } from "#runtime/settings-values";
+import { eachOnce, name, text } from "#runtime/settings-values";
 import { type About, type Channel, channelOf } from "../../driver.ts";
 import { groupNames } from "./regex.ts";
 import { ChannelTemplate, Template } from "./template.ts";
@@ -65,7 +65,13 @@ export const CONTENT_KEYS = {
   channel: v.optional(levels("allowed: topic levels, as {sensor}/{name}, none of them empty")),
   value: v.optional(text),
   command: v.optional(commandTemplate),
-  commands: v.optional(v.array(Command), []),
+  commands: v.optional(
+    v.pipe(
+      v.array(Command),
+      eachOnce((it) => it.channel, "allowed: each channel once"),
+    ),
+    [],
+  ),
 };
 
 const Content = v.object({ ...CONTENT_KEYS, format: v.string() });
@@ -84,7 +90,7 @@ export function contentCheck<T extends ContentSettings>() {
   });
 }
 
-type Conflict = readonly [key: "patterns" | "channel" | "value", message: string];
+type Conflict = readonly [key: "columns" | "patterns" | "channel" | "value", message: string];
 
 function conflicts(settings: ContentSettings): Conflict[] {
   const found: Conflict[] = [];
@@ -94,6 +100,9 @@ function conflicts(settings: ContentSettings): Conflict[] {
   }
   if (!isRegex && settings.patterns.length > 0) {
     found.push(["patterns", 'allowed: only with format = "regex"']);
+  }
+  if (settings.format !== "csv" && settings.columns.length > 0) {
+    found.push(["columns", 'allowed: only with format = "csv"']);
   }
   if (settings.value !== undefined && settings.channel === undefined) {
     found.push(["value", "allowed: only beside channel"]);

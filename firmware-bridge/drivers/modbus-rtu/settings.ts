@@ -100,6 +100,7 @@ function registerConflicts(table: ModbusSettings, it: RegisterSettings): Registe
       "group",
       "allowed: the name of one of [[links.modbus-rtu.groups]]",
     ],
+    [it.bit > 0 && it.type !== "bit", "bit", 'allowed: with type = "bit" only'],
     ...writeRules(it),
     [it.min !== undefined && !isNumber, "min", "allowed: for numbers alone"],
     [it.max !== undefined && !isNumber, "max", "allowed: for numbers alone"],

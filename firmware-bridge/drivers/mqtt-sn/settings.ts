@@ -2,7 +2,7 @@
 // Path: mqtt-sn → [settings]. Touches: nothing.
 
 import * as v from "valibot";
-import { flag, oneOf, path, text, whole } from "#runtime/settings-values";
+import { eachOnce, flag, oneOf, path, text, whole } from "#runtime/settings-values";
 import { isTopicName } from "./topics.ts";
 
 const TOPIC_ID_MAX = 65_534;
@@ -14,7 +14,7 @@ const Predefined = v.pipe(
       topic: v.pipe(v.string(), v.check(isTopicName, "allowed: a topic without wildcards")),
     }),
   ),
-  v.check((all) => areDifferent(all.map(({ id }) => id)), "allowed: each id once"),
+  eachOnce(({ id }) => id, "allowed: each id once"),
 );
 
 const Client = v.pipe(
@@ -47,7 +47,7 @@ export const Settings = v.strictObject({
   clients: v.optional(
     v.pipe(
       v.array(Client),
-      v.check((all) => areDifferent(all.map((it) => it.client_id)), "allowed: each client_id once"),
+      eachOnce((it) => it.client_id, "allowed: each client_id once"),
     ),
     [],
   ),
@@ -59,8 +59,4 @@ export type PredefinedSettings = MqttSnSettings["predefined"];
 /** What each predefined id stands for; the later ones replace the earlier. */
 export function predefinedTopics(...all: PredefinedSettings[]): ReadonlyMap<number, string> {
   return new Map(all.flat().map(({ id, topic }) => [id, topic]));
-}
-
-function areDifferent(values: readonly unknown[]): boolean {
-  return new Set(values).size === values.length;
 }

@@ -3,7 +3,7 @@
 
 import * as v from "valibot";
 import { SluiceError } from "#contract/errors";
-import { flag, name, whole } from "#runtime/settings-values";
+import { eachOnce, flag, name, whole } from "#runtime/settings-values";
 import type { Driver, Host, Link } from "../../driver.ts";
 import type { DriverKind } from "../kind.ts";
 import { EVERYBODY } from "./codec.ts";
@@ -18,12 +18,19 @@ const Settings = v.strictObject({
   ack_ms_max: v.optional(whole(50, 60_000), 1_000),
   tries_max: v.optional(whole(1, 10), 3),
   sleep_seconds_max: v.optional(whole(1, 604_800), 3_600),
-  nodes: v.optional(v.array(NamedNode), []),
+  nodes: v.optional(
+    v.pipe(
+      v.array(NamedNode),
+      eachOnce(({ id }) => id, "allowed: each id once"),
+      eachOnce((it) => it.name, "allowed: each name once"),
+    ),
+    [],
+  ),
 });
 
 export type MySensorsSettings = Readonly<v.InferOutput<typeof Settings>>;
 
-/** @throws SluiceError SETTINGS_INVALID when two nodes have one id or one name. */
+/** @throws SluiceError SETTINGS_INVALID when a node has the gateway's name, or an unnamed node's. */
 export const mysensors: DriverKind<MySensorsSettings> = {
   settings: Settings,
   create: (settings, host) => new MySensorsDriver(settings, host),
@@ -65,12 +72,11 @@ function namesOf({ nodes }: MySensorsSettings, host: Host): Map<number, string> 
   for (let id = 1; id < EVERYBODY; id += 1) taken.add(nameOfNode(host, id));
   for (const node of nodes) {
     taken.delete(nameOfNode(host, node.id));
-    if (names.has(node.id) || taken.has(node.name)) {
-      const message = `node ${node.id} "${node.name}" of link ${host.name}: id or name is taken`;
+    if (taken.has(node.name)) {
+      const message = `node ${node.id} of link ${host.name}: the name "${node.name}" is taken`;
       throw new SluiceError("SETTINGS_INVALID", `${message}; give each node its own`);
     }
     names.set(node.id, node.name);
-    taken.add(node.name);
   }
   return names;
 }

@@ -8,6 +8,7 @@ import { test } from "node:test";
 import { inspect } from "node:util";
 import { SluiceError } from "#contract/errors";
 import { parseSettings, readSettings } from "#runtime/settings";
+import { driverTables } from "../../../firmware-bridge/drivers/drivers.ts";
 import { temporaryFolder } from "./temporary-folder.ts";
 
 const PATH = "sluice.toml";
@@ -112,6 +113,46 @@ test("names the nearest known key, the file and the line", () => {
   for (const [text, fault] of Object.entries(cases)) assert.equal(faultOf(gateway(text)), fault);
 });
 
+test("says of a key below the wrong header where it goes", () => {
+  const table = "[[links]]\npath = '/dev/x'\n[links.rs485]\nbaud_rate = 9600\ndata = '/x'";
+  assert.deepEqual(faultsOf(gateway(table)), [
+    "sluice.toml:5: links[0].rs485.baud_rate is not a known key; it is one of [[links]], and goes above [links.rs485]",
+    "sluice.toml:6: links[0].rs485.data is not a known key; it is one of the top of the file, and goes above [links.rs485]",
+  ]);
+});
+
+test("says how an array of tables is written", () => {
+  const fault = faultOf(gateway('[links]\npath = "/dev/x"'));
+  assert.equal(fault, "sluice.toml:2: links is a table; allowed: tables, as [[links]]");
+});
+
+test("names the driver's table that a misspelt one is near to", () => {
+  const text = gateway('[[links]]\npath = "/dev/x"\n[links.line]\nformat = "json"');
+  assert.throws(() => parseSettings(text, PATH, driverTables), {
+    message: 'sluice.toml:4: links[0].line is not a known key; the nearest known key is "lines"',
+  });
+});
+
+test("refuses a password without a user", () => {
+  const password = 'password_file = "/x"';
+  assert.equal(
+    faultOf(gateway(`[bridge]\n${password}`)),
+    'sluice.toml:3: bridge.password_file is "/x"; allowed: beside username',
+  );
+  const link = `[[links]]\npath = "/dev/x"\n${password}`;
+  assert.match(faultOf(gateway(link)), /:4: links\[0\]\.password_file .*beside username$/);
+  const bridge = '[bridge]\nusername = "bridge"\n';
+  assert.doesNotThrow(() => parseSettings(gateway(bridge + link), PATH));
+});
+
+test("names what is there twice", () => {
+  const link = '[[links]]\npath = "/dev/x"\n';
+  const channels = '[[links.channels]]\nname = "t"\n'.repeat(2);
+  assert.match(faultOf(gateway(link + channels)), /each name once for a device; "t" is there/);
+  const devices = '[[links.devices]]\nname = "n"\n'.repeat(2);
+  assert.match(faultOf(gateway(link + devices)), /each name once; "n" is there twice$/);
+});
+
 test("never names a key that the table has already", () => {
   const fault = faultOf(gateway('[status]\naddress = "127.0.0.1:1"\nadress = "127.0.0.1:1"'));
   assert.equal(fault, "sluice.toml:4: status.adress is not a known key");
@@ -171,7 +212,7 @@ test("says what it found and what is allowed", () => {
     "limits.connections_max = nan": "NaN; allowed: a whole number",
     "limits.connections_max = 1_000_001": "1000001; allowed: a whole number from 1 to 1000000",
     "limits = 3": "3; allowed: a table",
-    "listeners = {}": "a table; allowed: an array",
+    "listeners = {}": "a table; allowed: tables, as [[listeners]]",
     "data = 2026-01-01": "a date; allowed: a path",
     'data = ""': '""; allowed: a path',
     "data = true": "true; allowed: a path",
@@ -391,6 +432,7 @@ test("takes a link by its path, its USB adapter or its address, and by one of th
   const cases = {
     "links[0].path is missing; allowed: one of path, match and address": link('name = "x"'),
     "links[0].match is a table; allowed: without path": link('path = "/dev/x"', match),
+    'links[0].path is "ttyUSB0"; allowed: a path that begins with /': link('path = "ttyUSB0"'),
     'links[0].address is "tcp://…"; allowed: without match': link(match, tcp, 'name = "x"'),
     "links[0].name is missing; allowed: with match, a name or a device": link(match),
     "links[0].name is missing; allowed: with address, a name or a device": link(tcp),

@@ -554,6 +554,7 @@ test("tells at the check of the settings what no line or command could be read o
   const regex = (pattern: string) => `format = "regex"\npatterns = ['${pattern}']`;
   const cases: Readonly<Record<string, RegExp>> = {
     'format = "regex"': /patterns .*at least one regular expression/,
+    'columns = ["a"]': /columns .*only with format = "csv"/,
     'patterns = ["(?<a>b)"]': /patterns .*only with format = "regex"/,
     [regex("(?<a>b")]: /patterns\[0\] .*regular expression of RE2; .*missing closing \)/,
     [regex("(?<a>b)(?=c)")]: /patterns\[0\] .*regular expression of RE2; .*\(\?=/,
@@ -568,6 +569,8 @@ test("tells at the check of the settings what no line or command could be read o
     'channel = "a//b"': /channel .*none of them empty/,
     'channel = "a/#"': /channel .*topic levels/,
     'command = "SET {chanel}"': /command .*\{channel\} and \{payload\}/,
+    'commands = [{ channel = "a", send = "b" }, { channel = "a", send = "c" }]':
+      /commands .*each channel once; "a" is there twice/,
     'commands = [{ channel = "a", send = "{b}" }]': /commands\[0\].send .*\{channel\}/,
     'commands = [{ channel = "a", send = "b", pattern = "(" }]': /commands\[0\].pattern .*RE2/,
     'checksum_separator = "\\n"': /checksum_separator .*printable/,

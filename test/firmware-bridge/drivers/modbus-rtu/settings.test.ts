@@ -51,6 +51,7 @@ test("refuses what cannot be, at its line", () => {
     ['group = "fast"', /12: .*group is "fast"; allowed: the name of one of/],
     ['function = "input"\nwritable = true', /writable is true; allowed: true with function/],
     ['type = "bit"\nbit = 1\nwritable = true', /writable is true; .*fifteen/],
+    ["bit = 3", /12: .*bit is 3; allowed: with type = "bit" only/],
     ["poll = false", /poll is false; allowed: false with writable = true alone/],
     ['type = "bool"\nmin = 1', /min is 1; allowed: for numbers alone/],
     ["min = 2\nmax = 1", /max is 1; allowed: not less than min/],

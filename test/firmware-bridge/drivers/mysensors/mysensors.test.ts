@@ -7,8 +7,10 @@ import { type TestContext, test } from "node:test";
 import fc from "fast-check";
 import { parse } from "valibot";
 import { SluiceError } from "#contract/errors";
+import { parseSettings } from "#runtime/settings";
 import { MemoryFile } from "../../../../firmware-bridge/devices/memory.ts";
 import type { Host } from "../../../../firmware-bridge/driver.ts";
+import { driverTables } from "../../../../firmware-bridge/drivers/drivers.ts";
 import { mysensors } from "../../../../firmware-bridge/drivers/mysensors/mysensors.ts";
 import { temporaryFolder } from "../../../support/temporary-folder.ts";
 import { waitFor } from "../../../support/wait-for.ts";
@@ -339,19 +341,21 @@ test("survives whatever a line may say, and makes no more devices than there are
   );
 });
 
-test("refuses settings that give two nodes one id or one name", () => {
-  const cases = [
-    [
-      { id: 7, name: "a" },
-      { id: 7, name: "b" },
-    ],
-    [
-      { id: 7, name: "a" },
-      { id: 8, name: "a" },
-    ],
-    [{ id: 7, name: "box" }],
-    [{ id: 7, name: "box-8" }],
-  ];
-  for (const nodes of cases) assert.throws(() => driverOn({ nodes }), { code: "SETTINGS_INVALID" });
+test("refuses settings that give a node the name of the gateway or of another node", () => {
+  for (const name of ["box", "box-8"]) {
+    const nodes = [{ id: 7, name }];
+    assert.throws(() => driverOn({ nodes }), { code: "SETTINGS_INVALID" });
+  }
   assert.doesNotThrow(() => driverOn({ nodes: [{ id: 7, name: "box-7" }] }));
+});
+
+test("says where the settings give two nodes one id or one name", () => {
+  const node = (id: number, name: string) =>
+    `[[links.mysensors.nodes]]\nid = ${id}\nname = "${name}"\n`;
+  const link = 'role = "gateway"\n[[links]]\npath = "/dev/x"\ndriver = "mysensors"\n';
+  const parse = (nodes: string) => () => parseSettings(link + nodes, "t", driverTables);
+  assert.throws(parse(node(7, "a") + node(7, "b")), {
+    message: /^t:5: links\[0\]\.mysensors\.nodes .*each id once; 7 is there twice$/,
+  });
+  assert.throws(parse(node(7, "a") + node(8, "a")), { message: /each name once; "a" is there/ });
 });
