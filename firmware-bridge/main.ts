@@ -19,7 +19,9 @@ import { FlashDoor } from "./flash-client.ts";
 import { LinkSupervisor } from "./links/links.ts";
 import { startStatus } from "./status/status.ts";
 
-const USAGE = "usage: sluice-firmware-bridge [--config FILE] [--check-config]";
+const USAGE = `usage: sluice-firmware-bridge [--config FILE] [--check-config]
+  --config FILE   the settings; default /etc/sluice/sluice.toml
+  --check-config  only check the settings, drivers included: exit code 0 when they are good, else 2`;
 /** For the drivers to hand on what the ports had brought; the devices get the rest of the time. */
 const HAND_ON_MS_MAX = 2_000;
 

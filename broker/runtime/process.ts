@@ -22,12 +22,20 @@ export function settingsFromArguments(usage: string, drivers?: DriverTables): Se
     if (values.help) end(EXIT.stopped, usage, process.stdout);
     const path = settingsPath();
     const settings = readSettings(path, drivers);
-    if (values["check-config"]) end(EXIT.stopped, `${path}: good`, process.stdout);
+    if (values["check-config"]) {
+      end(EXIT.stopped, `${path}: good${uncheckedHint(settings, drivers)}`, process.stdout);
+    }
     return settings;
   } catch (fault) {
     const isSettings = fault instanceof SluiceError;
     return end(EXIT.refused, isSettings ? fault.message : `${reasonOf(fault)}\n${usage}`);
   }
+}
+
+/** Only the firmware-bridge knows what its drivers allow. */
+function uncheckedHint({ links }: Settings, drivers?: DriverTables): string {
+  if (drivers || links.length === 0) return "";
+  return "; firmware-bridge.cjs --check-config checks the drivers of [[links]]";
 }
 
 function parseArguments() {

@@ -45,6 +45,14 @@ test("says that settings are good, and starts nothing", (t) => {
   assert.deepEqual(result, { code: 0, stdout: `${path}: good\n`, stderr: "" });
 });
 
+test("says who checks the drivers, where it does not know them", (t) => {
+  const path = settingsFile(t, 'role = "gateway"\n[[links]]\npath = "/dev/x"\ndriver = "oops"');
+  const { code, stdout } = run(SETTINGS, "--config", path, "--check-config");
+  assert.equal(code, 0);
+  const who = "firmware-bridge.cjs --check-config checks the drivers of [[links]]";
+  assert.equal(stdout, `${path}: good; ${who}\n`);
+});
+
 test("ends with 2 and every fault when the settings are bad", (t) => {
   const path = settingsFile(t, 'role = "gatway"\nnaem = 1\n');
   const { code, stdout, stderr } = run(SETTINGS, "--config", path);
