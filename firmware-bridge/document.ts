@@ -33,9 +33,10 @@ export interface Hosting {
   };
 }
 
-interface HostedDevice extends Omit<DeviceStatus, "device" | "online" | "commands"> {
+interface HostedDevice extends Omit<DeviceStatus, "device" | "online" | "why" | "commands"> {
   readonly name: string;
   readonly isOnline: boolean;
+  readonly why: string | undefined;
   readonly commands: object;
 }
 
@@ -66,11 +67,20 @@ export function linkStatus(settings: LinkSettings, link: Watched, host: Hosting)
   };
 }
 
-function deviceStatus({ name, isOnline, commands, ...counts }: HostedDevice): DeviceStatus {
+function deviceStatus({
+  name,
+  isOnline,
+  why,
+  sinceMs,
+  commands,
+  ...counts
+}: HostedDevice): DeviceStatus {
   const { messages, acknowledged, refused, droppedByPolicy, unacknowledged } = counts;
   return {
     device: name,
     online: isOnline,
+    why: why ?? null,
+    sinceMs,
     messages,
     acknowledged,
     refused,

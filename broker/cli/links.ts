@@ -11,7 +11,8 @@ export const links: Command = {
   summary: "which serial links are up, which are not, and why",
   usage: `usage: sluice links [--json] [--config FILE | --status HOST:PORT]
 
-Says first what is wrong, then shows each link of the firmware-bridge:
+Says first what is wrong, with the links and with devices on a link that is up; then shows each
+link of the firmware-bridge:
   state    up; absent: nothing is plugged in; failing: it cannot be had, or breaks; opening;
            lent: it is being flashed
   since    for how long it has been in that state
@@ -71,8 +72,8 @@ const LEFT_COLUMNS: ReadonlySet<string> = new Set(["link", "driver", "state", "d
 export function formatLinks(document: LinksDocument, nowMs: number, width: number): string {
   const all = document.links;
   const title = `${printable(document.name)}: ${summary(all)}\n`;
-  const troubled = all.filter(({ state }) => !isWell(state));
-  const why = troubled.map((link) => `  ${printable(troubleText(link, nowMs))}\n`).join("");
+  const troubles = all.flatMap(troublesOf);
+  const why = troubles.map((it) => `  ${printable(troubleText(it, nowMs))}\n`).join("");
   if (all.length === 0) return title;
   return `${title}${why}\n${tableWithin(all, nowMs, width)}`;
 }
@@ -84,8 +85,24 @@ function summary(all: readonly LinkStatus[]): string {
   return [formatCounted(all.length, "link"), parts.join(", ")].filter((it) => it !== "").join(": ");
 }
 
-function troubleText({ link, state, sinceMs, why }: LinkStatus, nowMs: number): string {
-  return `${state.padEnd(8)} ${link} for ${formatAge(nowMs - sinceMs)}: ${why}`;
+interface Trouble {
+  readonly state: string;
+  readonly name: string;
+  readonly sinceMs: number;
+  readonly why: string;
+}
+
+/** A link that is not well speaks for its devices; one that is may have silent ones. */
+function troublesOf({ link, state, sinceMs, why, devices }: LinkStatus): Trouble[] {
+  if (!isWell(state)) return [{ state, name: link, sinceMs, why }];
+  if (state === "lent") return [];
+  return devices.flatMap(({ device, why: reason, sinceMs }) =>
+    reason === null ? [] : [{ state: "offline", name: device, sinceMs, why: reason }],
+  );
+}
+
+function troubleText({ state, name, sinceMs, why }: Trouble, nowMs: number): string {
+  return `${state.padEnd(8)} ${name} for ${formatAge(nowMs - sinceMs)}: ${why}`;
 }
 
 function tableWithin(all: readonly LinkStatus[], nowMs: number, width: number): string {

@@ -49,6 +49,10 @@ export interface LinkStatus {
 export interface DeviceStatus {
   readonly device: string;
   readonly online: boolean;
+  /** Of a device that is offline, in an operator's words; null of any other. */
+  readonly why: string | null;
+  /** Since when it is online, or offline. */
+  readonly sinceMs: number;
   /** Messages that were taken from the driver, and that the broker acknowledged or refused. */
   readonly messages: number;
   readonly acknowledged: number;

@@ -106,6 +106,16 @@ export class MqttDevice implements Device {
     return this.#presence.availability === "online";
   }
 
+  /** Why it is offline; undefined when it is not. */
+  get why(): string | undefined {
+    return this.#presence.why;
+  }
+
+  /** Since when it is online, or offline, in ms of Unix time. */
+  get sinceMs(): number {
+    return this.#presence.sinceMs;
+  }
+
   get counts(): DeviceCounts {
     return {
       messages: this.#messages,
@@ -260,14 +270,14 @@ export class MqttDevice implements Device {
 
   #documentNow(): DeviceDocument {
     const { model, firmware, channels } = this.#description;
-    const { state, why, since } = this.#presence;
+    const { state, why, sinceMs } = this.#presence;
     return {
       ...this.#options.origin,
       ...(model !== undefined && { model }),
       ...(firmware !== undefined && { firmware }),
       state,
       ...(why !== undefined && { why }),
-      since,
+      since: new Date(sinceMs).toISOString(),
       channels,
     };
   }

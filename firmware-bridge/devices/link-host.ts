@@ -26,6 +26,8 @@ export interface LinkHostOptions {
 export interface DeviceStatus extends DeviceCounts {
   readonly name: string;
   readonly isOnline: boolean;
+  readonly why: string | undefined;
+  readonly sinceMs: number;
 }
 
 export interface LinkCounts {
@@ -77,6 +79,8 @@ export class LinkHost implements Host {
     const devices = [...this.#devices.values()].map((device) => ({
       name: device.name,
       isOnline: device.isOnline,
+      why: device.why,
+      sinceMs: device.sinceMs,
       ...device.counts,
     }));
     return { frames: this.#frames, faults: this.#faults, devices };

@@ -59,8 +59,9 @@ export class Presence {
     return this.#isSilent ? `silent for ${seconds} s` : undefined;
   }
 
-  get since(): string {
-    return new Date(this.#sinceMs).toISOString();
+  /** In ms of Unix time. */
+  get sinceMs(): number {
+    return this.#sinceMs;
   }
 
   set(link: Link): void {

@@ -8,6 +8,8 @@ export const NOW = Date.UTC(2026, 10, 25, 20);
 export const DEVICE: DeviceStatus = {
   device: "meter",
   online: true,
+  why: null,
+  sinceMs: NOW - 7_500_000,
   messages: 1_204,
   acknowledged: 1_200,
   refused: 1,

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { formatLinks } from "../../../broker/cli/links.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
-import { LINK, NOW, TROUBLED, WELL } from "./links-document.ts";
+import { DEVICE, LINK, NOW, TROUBLED, WELL } from "./links-document.ts";
 import { sluice } from "./sluice-command.ts";
 
 const WIDE = Number.POSITIVE_INFINITY;
@@ -35,6 +35,25 @@ test("says first what is wrong, since when and why", () => {
   ]);
   assert.match(lines[3] ?? "", /^link +driver/);
   assert.match(lines[5] ?? "", /^boiler +lines +absent +\/dev\/serial\S+ .* never$/);
+});
+
+test("says which device of a link that is up is offline, and why; of others the link says it", () => {
+  const why = "slave 9: no answer within 500 ms, 3 times in a row";
+  const silent = { ...DEVICE, device: "meter-9", online: false, why, sinceMs: NOW - 65_000 };
+  const up = { ...LINK, devices: [DEVICE, silent] };
+  const absent = {
+    ...LINK,
+    link: "boiler",
+    state: "absent",
+    why: "gone",
+    devices: [silent],
+  } as const;
+  const [, ...lines] = formatLinks({ ...WELL, links: [up, absent] }, NOW, WIDE).split("\n");
+  assert.deepEqual(lines.slice(0, 3), [
+    `  offline  meter-9 for 1m 5s: ${why}`,
+    "  absent   boiler for 2h 5m: gone",
+    "",
+  ]);
 });
 
 test("fits its table into the terminal, and keeps link, state and heard to the last", () => {

@@ -97,11 +97,15 @@ test("adds the channels that it sees, at most once a second, and not without bou
 
 test("is offline when it is silent for too long, and online with its next message", async (t) => {
   const devices = [{ name: "box", silent_seconds_max: 1 }];
-  const { broker, device } = await connected(t, {}, { link: { devices } });
+  const { broker, device, host } = await connected(t, {}, { link: { devices } });
   device.online(done);
   const availability = () => changes(broker.texts(AVAILABILITY)).slice(1).join();
+  assert.equal(host.counts.devices[0]?.why, undefined);
   await waitFor("silence", () => availability() === "online,offline");
   await waitFor("why", () => documents(broker).at(-1)?.why === "silent for 1 s");
+  const { isOnline, why, sinceMs } = host.counts.devices[0] ?? {};
+  assert.deepEqual([isOnline, why], [false, "silent for 1 s"]);
+  assert.equal(new Date(sinceMs ?? 0).toISOString(), documents(broker).at(-1)?.since);
   await broker.publish("serial/box/set", "x");
   await waitFor("its result", () => broker.texts("serial/box/result").at(-1)?.includes("done"));
   await device.publish({ channel: "t", payload: Buffer.from("1") });
