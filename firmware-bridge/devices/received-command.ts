@@ -11,8 +11,11 @@ import type { Publication } from "./outgoing.ts";
 
 const ID_CHARACTERS_MAX = 128;
 const PRINTABLE = /^[\x20-\x7e]+$/;
-/** A result that came back as a command would make commands without end. */
-const COMMAND_TOPIC = /^serial\/[^/]+\/set(?:\/|$)/;
+/**
+ * Whoever may give a command could else have us make commands without end there, or readings and
+ * documents, with the rights of the device.
+ */
+const OURS = /^(?:serial|sluice)\//;
 
 export interface ReceivedCommand extends Command {
   /** The topic's end, by which its results name it. */
@@ -73,7 +76,7 @@ export function resultsOf(
 }
 
 function responseFaultOf(topic: string): string | undefined {
-  if (COMMAND_TOPIC.test(topic)) return "it would be a command itself";
+  if (OURS.test(topic)) return "what is below serial/ and sluice/ is no answer";
   try {
     assertTopicName(topic);
     return undefined;

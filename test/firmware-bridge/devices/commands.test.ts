@@ -223,13 +223,27 @@ test("answers on the response topic too, with the correlation data and the id of
   );
 });
 
-test("makes no command of a result, and says so", async (t) => {
+test("makes no command, reading or document of a result, and says so", async (t) => {
   const { broker, device, captured } = await connected(t);
   device.online(done);
-  await broker.publish("serial/box/set", "x", { properties: asking("serial/box/set", "c") });
-  await waitFor("the result", () => states(broker).includes("done"));
-  assert.equal(captured.count("warn", "response topic not answered"), 1);
-  assert.equal(broker.texts("serial/box/set").length, 1);
+  const topics = [
+    "serial/box/set",
+    "serial/other/set/led",
+    "serial/other/t",
+    "sluice/flash/box/set",
+    "sluice/device/box",
+    "answers/+",
+    "answers/#",
+  ];
+  for (const topic of topics) {
+    await broker.publish("serial/box/set", "x", { properties: asking(topic, "c") });
+  }
+  const isDone = () => states(broker).filter((it) => it === "done").length === topics.length;
+  await waitFor("the results", isDone);
+  assert.equal(captured.count("warn", "response topic not answered"), topics.length);
+  const isResult = ({ text }: { readonly text: string }) => text.includes('"command":"set"');
+  const told = broker.received.filter(isResult).map(({ topic }) => topic);
+  assert.deepEqual([...new Set(told)], ["serial/box/result"]);
 });
 
 test("goes on when the response topic is refused, and names the right that is missing", async (t) => {
