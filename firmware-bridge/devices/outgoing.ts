@@ -12,6 +12,8 @@ const PACKET_ID_MAX = 65_534;
 export const SUBSCRIBE_ID = 65_535;
 /** Messages without room, of a driver that does not wait or of timers; what comes then is dropped. */
 const OVERFLOW_MAX = 10_000;
+/** What is urgent and not retained: answers, of which somebody may ask for many. */
+const ANSWERS_MAX = 256;
 /** What messages leave of the broker's Receive Maximum to all else. */
 const URGENT_SHARE = 2;
 const MQTT_5 = { protocolVersion: 5 } as const;
@@ -92,7 +94,7 @@ export class Outgoing {
     return this.#messageCount;
   }
 
-  /** Messages that had no room: over what may wait for it, and when it was closed. */
+  /** What had no room: over what may wait for it, and when it was closed. */
   get discarded(): number {
     return this.#discarded;
   }
@@ -121,10 +123,18 @@ export class Outgoing {
     return new Promise((resolve) => this.#overflow.push({ entry, resolve }));
   }
 
-  /** Never waits behind messages. What was said of its topic and has to wait is not said any more. */
+  /**
+   * Never waits behind messages. What was retained on its topic and has to wait is not said any
+   * more; of what is not retained only so many wait, and the rest is let go.
+   */
   say(publication: Publication): void {
     const entry = this.#entryOf(publication, false);
     this.#dropOlder(entry);
+    if (!publication.retain && this.#urgent.length >= ANSWERS_MAX) {
+      this.#discarded += 1;
+      publication.settled?.();
+      return;
+    }
     this.#urgent.push(entry);
     this.#pump();
   }

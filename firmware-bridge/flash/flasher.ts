@@ -52,6 +52,11 @@ export class Flasher {
     this.#options = options;
   }
 
+  /** Can a link of this name be flashed at all? */
+  knows(link: string): boolean {
+    return this.#options.links.has(link);
+  }
+
   /** @throws SluiceError FLASH_REFUSED when this link is not to be flashed now. */
   assertFree(link: string): void {
     this.#linkOf(link);

@@ -56,6 +56,8 @@ export class FlashTopics {
   readonly #log: Log;
   readonly #nowMs: () => number;
   readonly #toldAtMs = new Map<string, number>();
+  /** Links for which a command is under way: each has an image in memory. */
+  readonly #busy = new Set<string>();
 
   constructor({ client, log, nowMs = () => performance.now() }: FlashTopicsOptions) {
     this.#client = client;
@@ -91,12 +93,19 @@ export class FlashTopics {
     try {
       const wanted = wantedBy(command);
       to.flasher.assertFree(link);
-      await to.flasher.flash(link, await to.read(wanted), answer);
+      if (this.#busy.has(link))
+        throw refused(`link ${link} has a command already; wait for its end`);
+      this.#busy.add(link);
+      await to
+        .read(wanted)
+        .then((image) => to.flasher.flash(link, image, answer))
+        .finally(() => this.#busy.delete(link));
     } catch (fault) {
       if (!(fault instanceof SluiceError)) this.#log.error({ link, err: fault }, "flash failed");
       else this.#log.warn({ link, why: fault.message }, "flash refused");
       const event: FlashEvent = { state: "refused", link, reason: reasonOf(fault) };
-      this.tell(event);
+      // Names that are none of ours come without end.
+      if (to.flasher.knows(link)) this.tell(event);
       answer(event);
     }
   }

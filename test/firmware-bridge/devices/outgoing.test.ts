@@ -56,6 +56,22 @@ test("hands out each packet identifier before any a second time, and none that i
   assert.equal(it.sent()[0]?.messageId, kept + 1);
 });
 
+test("holds only so much of what is urgent and not retained, and says who waits for nothing", () => {
+  const it = setUp();
+  let settled = 0;
+  const payload = Buffer.from("x");
+  for (let n = 0; n < 1_000; n += 1) {
+    it.outgoing.say({ topic: "r", payload, retain: false, settled: () => (settled += 1) });
+  }
+  it.say("a", "kept");
+  it.connect();
+  const sent = it.sent();
+  assert.equal(sent.length, 1_000 - settled + 1);
+  assert.ok(sent.length <= 300, `${sent.length} were held`);
+  assert.equal(sent.at(-1)?.topic, "a");
+  assert.equal(it.outgoing.discarded, settled);
+});
+
 test("sends what is in flight again with DUP, but not to a broker that lost the session", () => {
   const it = setUp();
   it.connect();

@@ -31,7 +31,7 @@ interface Told {
 }
 
 /** Flashing by MQTT with a folder that has one signed image; the clock stands still. */
-function listening(t: TestContext) {
+function listening(t: TestContext, read: typeof readImage = readImage) {
   const { publicKey, privateKey } = generateKeyPairSync("ed25519");
   const folder = temporaryFolder(t);
   writeFileSync(join(folder, "image.hex"), IMAGE);
@@ -52,7 +52,7 @@ function listening(t: TestContext) {
   const topics = new FlashTopics({ client, log, nowMs: () => 0 });
   const onEvent = (event: FlashEvent) => topics.tell(event);
   const parts = flasherOf(t, { key: publicKey, onEvent });
-  topics.listen(parts.flasher, (wanted) => readImage(folder, wanted, IMAGE_BYTES_MAX));
+  topics.listen(parts.flasher, (wanted) => read(folder, wanted, IMAGE_BYTES_MAX));
   const command = (payload: unknown, some: Partial<FlashCommand> = {}) =>
     handler({
       topic: "sluice/flash/box/set",
@@ -151,6 +151,30 @@ test("reads no file but a signed one of the folder with the SHA-256 that is name
     assert.match(await refusal(), expected);
   }
   assert.deepEqual(lent, []);
+});
+
+test("holds one image for a link, however many commands come at once", async (t) => {
+  let reading = 0;
+  const { command, ended, told, standIn } = listening(t, (...wanted) => {
+    reading += 1;
+    return readImage(...wanted);
+  });
+  standIn.install("avrdude", [], "exit 0");
+  for (let n = 0; n < 100; n += 1) command(GOOD);
+  await ended();
+  assert.equal(reading, 1);
+  const refusals = told.filter(({ event }) => event.state === "refused");
+  assert.equal(refusals.length, 99);
+});
+
+test("tells nothing on the topics of links that are not to be flashed", async (t) => {
+  const { command, told } = listening(t);
+  command(GOOD, { topic: "sluice/flash/other/set", responseTopic: "who/asked" });
+  await waitFor("the answer", () => told.length > 0);
+  assert.deepEqual(
+    told.map(({ topic, event }) => [topic, event.state]),
+    [["who/asked", "refused"]],
+  );
 });
 
 test("keeps what the last flash came to when a further command is refused", async (t) => {
