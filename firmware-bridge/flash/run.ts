@@ -18,8 +18,14 @@ export interface Run {
   readonly onProgress: (progress: Progress) => void;
 }
 
-/** After SIGTERM; then SIGKILL. Less than a service has for its stop. */
-const END_MS_MAX = 2_000;
+const LIMITS = {
+  /** After SIGTERM; then SIGKILL. Less than a service has for its stop. */
+  endMsMax: 2_000,
+  /** For its last words, when it is gone and somebody whom it started still has its output. */
+  lastWordsMsMax: 1_000,
+  /** Between two looks at what it prints: a program that prints without end has to wait. */
+  lookMs: 100,
+} as const;
 
 /** Resolves when it ended with 0; @throws SluiceError FLASH_FAILED with the program's last words. */
 export async function runProgrammer(run: Run): Promise<void> {
@@ -36,7 +42,11 @@ export async function runProgrammer(run: Run): Promise<void> {
   for (const stream of [child.stdout, child.stderr]) {
     const reader = new ProgressReader(words);
     stream.setEncoding("utf8");
-    stream.on("data", (text: string) => reader.push(text).forEach(run.onProgress));
+    stream.on("data", (text: string) => {
+      reader.push(text).forEach(run.onProgress);
+      stream.pause();
+      setTimeout(() => stream.resume(), LIMITS.lookMs);
+    });
     stream.on("end", () => reader.end());
   }
   const why = await ended(child, run);
@@ -50,10 +60,11 @@ async function ended(child: ChildProcess, { args, ...run }: Run): Promise<string
   const name = run.program.slice(run.program.lastIndexOf("/") + 1);
   let cut: string | undefined;
   let kill: NodeJS.Timeout | undefined;
+  let left: NodeJS.Timeout | undefined;
   const end = (why: string) => {
     cut ??= why;
     signalGroup(child, "SIGTERM");
-    kill ??= setTimeout(() => signalGroup(child, "SIGKILL"), END_MS_MAX);
+    kill ??= setTimeout(() => signalGroup(child, "SIGKILL"), LIMITS.endMsMax);
   };
   const late = setTimeout(
     () => end(`${name} took longer than flash_seconds_max = ${run.secondsMax}`),
@@ -64,6 +75,14 @@ async function ended(child: ChildProcess, { args, ...run }: Run): Promise<string
   if (run.signal.aborted) onAbort();
   const outcome = await new Promise<string | undefined>((resolve) => {
     child.once("error", (cause) => resolve(`${name} cannot be run: ${reasonOf(cause)}`));
+    child.once("exit", () => {
+      // Whoever it started would still have the port.
+      signalGroup(child, "SIGKILL");
+      left = setTimeout(() => {
+        child.stdout?.destroy();
+        child.stderr?.destroy();
+      }, LIMITS.lastWordsMsMax);
+    });
     child.once("close", (code, signal) => {
       if (code === 0) resolve(undefined);
       else resolve(`${name} ended with ${signal ?? `code ${code}`}`);
@@ -71,6 +90,7 @@ async function ended(child: ChildProcess, { args, ...run }: Run): Promise<string
   });
   clearTimeout(late);
   clearTimeout(kill);
+  clearTimeout(left);
   run.signal.removeEventListener("abort", onAbort);
   return cut ?? outcome;
 }

@@ -250,3 +250,38 @@ test("refuses, with the link's words, when there is no port to lend", async (t) 
   const reason = "/dev/x is not there";
   assert.deepEqual(events.at(-1), { state: "refused", link: "box", reason });
 });
+
+test("ends with the programmer, whoever it left behind with its output in hand", async (t) => {
+  const { flasher, standIn, events, tell } = flasherOf(t);
+  const left = "setsid sh -c 'echo $$ > left; exec sleep 30' &\nuntil [ -s left ]; do :; done";
+  standIn.install("avrdude", [], `${left}\ncp left "${standIn.folder}/left"; exit 0`);
+  const startedMs = performance.now();
+  await flasher.flash("box", UNSIGNED, tell);
+  const tookMs = performance.now() - startedMs;
+  process.kill(Number(readFileSync(`${standIn.folder}/left`, "utf8")), "SIGKILL");
+  assert.equal(events.at(-1)?.state, "done");
+  assert.ok(tookMs < 10_000, `${tookMs} ms`);
+});
+
+test("leaves nothing behind of what the programmer started", async (t) => {
+  const { flasher, standIn, tell } = flasherOf(t);
+  const left = `sleep 30 >/dev/null 2>&1 & echo $! > "${standIn.folder}/left"`;
+  standIn.install("avrdude", [], `${left}\nexit 0`);
+  await flasher.flash("box", UNSIGNED, tell);
+  const pid = Number(readFileSync(`${standIn.folder}/left`, "utf8"));
+  const isGone = () => !existsSync(`/proc/${pid}/fd/0`);
+  await waitFor("the end of what it left", isGone);
+});
+
+test("has time for others while a programmer prints without end", async (t) => {
+  const { flasher, standIn, events, tell } = flasherOf(t, { secondsMax: 2 });
+  standIn.install("avrdude", [], "exec yes 'Writing | ## | 4%'");
+  const usedBefore = process.cpuUsage();
+  const startedMs = performance.now();
+  await flasher.flash("box", UNSIGNED, tell);
+  const { user, system } = process.cpuUsage(usedBefore);
+  const share = (user + system) / 1_000 / (performance.now() - startedMs);
+  assert.equal(events.at(-1)?.state, "failed");
+  t.diagnostic(`${(100 * share).toFixed(0)} % of a core`);
+  assert.ok(share < 0.3, `${(100 * share).toFixed(0)} % of a core`);
+});
