@@ -114,9 +114,10 @@ function linkOf({ method, url = "" }: IncomingMessage): string {
   return method === "POST" ? link : "";
 }
 
-/** Whoever has gone hears nothing; the flash goes on. */
+/** Whoever has gone hears nothing, and who does not read no progress; the flash goes on. */
 function tellTo(response: ServerResponse, event: FlashEvent): void {
   if (response.destroyed || response.writableEnded) return;
+  if (event.state === "progress" && response.writableNeedDrain) return;
   response.write(`${JSON.stringify(event)}\n`);
   if (isFinal(event)) response.end();
 }

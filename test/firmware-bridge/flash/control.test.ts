@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { createHash, generateKeyPairSync, sign } from "node:crypto";
-import { statSync, writeFileSync } from "node:fs";
+import { existsSync, statSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -141,6 +141,26 @@ test("goes on to the end when who asked has gone", async (t) => {
   writeFileSync(go, "");
   await waitFor("the end", () => seen.at(-1) === "done");
   assert.deepEqual(lent, ["kept", "back"]);
+});
+
+test("keeps no progress for who does not read, and tells the end all the same", async (t) => {
+  const { path, standIn } = await served(t, { secondsMax: 2 });
+  standIn.install("avrdude", [], "exec yes 'Writing | ## | 4%\nWriting | ### | 6%'");
+  const socket = connect(path);
+  t.after(() => socket.destroy());
+  socket.write(`POST /flash/box HTTP/1.1\r\nHost: x\r\nContent-Length: ${IMAGE.length}\r\n\r\n`);
+  socket.write(IMAGE);
+  socket.pause();
+  await waitFor("the program", () => standIn.hasRun);
+  const isGone = () => !existsSync(`/proc/${standIn.saw("pid").trim()}/cwd`);
+  await waitFor("its end", isGone, 10_000);
+  let heard = "";
+  socket.setEncoding("latin1").on("data", (text) => {
+    heard += text;
+  });
+  socket.resume();
+  await waitFor("the end", () => heard.includes('"state":"failed"'), 10_000);
+  assert.ok(heard.length < 2 ** 20, `${heard.length} bytes were kept`);
 });
 
 test("says what to look at when nobody answers, with code 1", async (t) => {
