@@ -47,11 +47,17 @@ export function withLogin(packet: Uint8Array, username: string, password?: strin
   return Buffer.concat([bytes.subarray(0, 1), writeLength(length), ...body]);
 }
 
-/** CONNACK: this client identifier is not allowed (3.1.1 clause 3.2.2.3, 5.0 clause 3.2.2.2). */
-export function clientIdRefused(version: number): Uint8Array {
+/** Why a CONNECT is not handed on: return code of 3.1.1 (clause 3.2.2.3), reason code of 5.0 (3.2.2.2). */
+export const REFUSALS = {
+  clientId: [0x02, 0x85],
+  busy: [0x03, 0x89],
+} as const;
+
+/** CONNACK that refuses, in the words of the version. */
+export function connackOf([code, code5]: readonly [number, number], version: number): Uint8Array {
   return version >= 5
-    ? Uint8Array.of(0x20, 3, 0, 0x85, 0) // reason 0x85, no properties
-    : Uint8Array.of(0x20, 2, 0, 2);
+    ? Uint8Array.of(0x20, 3, 0, code5, 0) // no properties
+    : Uint8Array.of(0x20, 2, 0, code);
 }
 
 /** The remaining length behind a packet's first byte (clause 2.2.3); `end` is where the rest begins. */

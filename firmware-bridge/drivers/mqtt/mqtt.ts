@@ -7,12 +7,16 @@ import { readSecret } from "#runtime/files";
 import { path, text, whole } from "#runtime/settings-values";
 import type { Driver, Host, Link } from "../../driver.ts";
 import type { DriverKind } from "../kind.ts";
-import { clientIdRefused, readConnect, withLogin } from "./connect-packet.ts";
+import { ConnectPace } from "./connect-pace.ts";
+import { connackOf, REFUSALS, readConnect, withLogin } from "./connect-packet.ts";
 import { PacketFramer, type Piece } from "./packet-framer.ts";
 import { Passage } from "./passage.ts";
 
 /** What fits a text of MQTT [MQTT-1.5.4-1]. */
 const TEXT_BYTES_MAX = 65_535;
+/** Of what is not understood; behind its client id a CONNECT has the device's password. */
+const SHOWN_BYTES_MAX = 14;
+const SHOWN_CHARACTERS_MAX = 128;
 
 const Settings = v.pipe(
   v.strictObject({
@@ -66,6 +70,7 @@ class MqttRun {
   readonly #host: Host;
   readonly #link: Link;
   readonly #framer: PacketFramer;
+  readonly #pace = new ConnectPace();
   readonly #linkFault = Promise.withResolvers<never>();
   #passage: Passage | undefined;
   #isOver = false;
@@ -115,7 +120,7 @@ class MqttRun {
     }
     // A second CONNECT on one connection is a protocol error [MQTT-3.1.0-2]: the device was reset.
     await this.#leave();
-    if (piece.kind === "fault") this.#host.fault(piece.reason, piece.bytes);
+    if (piece.kind === "fault") this.#fault(piece.reason, piece.bytes);
     else await this.#admit(piece.bytes);
   }
 
@@ -129,14 +134,22 @@ class MqttRun {
     const { client_id } = this.#settings;
     const facts = readConnect(packet);
     if (!facts) {
-      this.#host.fault("a CONNECT that ends too soon", packet);
+      this.#fault("a CONNECT that ends too soon", packet);
     } else if (client_id !== undefined && facts.clientId !== client_id) {
-      this.#host.fault(`a CONNECT of client id ${JSON.stringify(facts.clientId)}`);
-      await this.#link.write(clientIdRefused(facts.version));
+      const shown = JSON.stringify(facts.clientId.slice(0, SHOWN_CHARACTERS_MAX));
+      this.#host.fault(`a CONNECT of client id ${shown}`);
+      await this.#link.write(connackOf(REFUSALS.clientId, facts.version));
+    } else if (!this.#pace.take()) {
+      this.#host.fault("a CONNECT so soon after others");
+      await this.#link.write(connackOf(REFUSALS.busy, facts.version));
     } else {
       this.#host.countFrames(1);
       this.#passage = this.#connect(facts.hasLogin ? packet : this.#withOurLogin(packet));
     }
+  }
+
+  #fault(reason: string, bytes: Uint8Array): void {
+    this.#host.fault(reason, bytes.subarray(0, SHOWN_BYTES_MAX));
   }
 
   #withOurLogin(packet: Uint8Array): Uint8Array {

@@ -6,7 +6,8 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { generate, type IConnectPacket, parser } from "mqtt-packet";
 import {
-  clientIdRefused,
+  connackOf,
+  REFUSALS,
   readConnect,
   withLogin,
 } from "../../../../firmware-bridge/drivers/mqtt/connect-packet.ts";
@@ -73,7 +74,7 @@ test("reads nothing of a CONNECT that ends too soon, wherever that is", () => {
 });
 
 test("refuses a client id with the code of its version", () => {
-  assert.equal(parsed(clientIdRefused(3)).returnCode, 2);
-  assert.equal(parsed(clientIdRefused(4)).returnCode, 2);
-  assert.equal(parsed(clientIdRefused(5), 5).reasonCode, 0x85);
+  assert.equal(parsed(connackOf(REFUSALS.clientId, 3)).returnCode, 2);
+  assert.equal(parsed(connackOf(REFUSALS.clientId, 4)).returnCode, 2);
+  assert.equal(parsed(connackOf(REFUSALS.clientId, 5), 5).reasonCode, 0x85);
 });

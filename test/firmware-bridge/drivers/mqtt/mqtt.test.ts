@@ -82,6 +82,7 @@ async function connected(t: TestContext, settings: Record<string, unknown> = {})
   return all;
 }
 
+const hex = (byte: number) => byte.toString(16).padStart(2, "0");
 const wills = (broker: TestBroker) => broker.texts("gone").length;
 
 test("gives the device a session of its own, whose acknowledgements are the broker's", async (t) => {
@@ -274,6 +275,48 @@ test("holds the device back while the broker takes nothing", async (t) => {
   await waitFor("all of it", () => device.taken === 501);
 });
 
+test("hands on a few CONNECTs at once, and refuses those of a device that restarts without end", async (t) => {
+  for (const [protocolVersion, code] of [
+    [4, 3],
+    [5, 0x89],
+  ] as const) {
+    const { device, host } = await atBroker(t);
+    const refused = () => {
+      const told = Buffer.concat(device.written).toString("hex");
+      const connack = protocolVersion === 5 ? `200300${hex(code)}00` : `200200${hex(code)}`;
+      return told.split(connack).length - 1;
+    };
+    const count = 50;
+    for (let n = 0; n < count; n += 1) device.say(connectPacket({ protocolVersion }));
+    await waitFor("the refusals", () => refused() >= count - 8, 20_000);
+    assert.ok(host.faults.length <= count - 5);
+    await wait(1_100);
+    device.written.length = 0;
+    device.say(connectPacket({ protocolVersion }));
+    await waitFor("a welcome", () => device.written.length > 0);
+    assert.equal(refused(), 0);
+  }
+});
+
+test("shows no password in what it did not understand", async () => {
+  const shown: string[] = [];
+  const host = fakeHost("box", { door: doorTo(1) });
+  host.fault = (_reason, frame) => void shown.push(Buffer.from(frame ?? []).toString("latin1"));
+  const device = new Device();
+  const ended = mqtt.create(parse(mqtt.settings, {}), host).run(device.link);
+  const whole = connectPacket({ clientId: "c", username: "me", password: Buffer.from("sesame") });
+  const cut = Buffer.from(whole);
+  cut[13] = 0xff;
+  const torn = Buffer.from(whole);
+  torn[5] = 0x00;
+  device.say(torn);
+  device.say(cut);
+  device.unplug();
+  await ended;
+  assert.equal(shown.length, 2);
+  for (const bytes of shown) assert.ok(!bytes.includes("se"), bytes);
+});
+
 test("survives whatever a device may say", async (t) => {
   const { broker, device, host } = await atBroker(t);
   for (let seed = 1; seed < 300; seed += 1) {
@@ -281,6 +324,8 @@ test("survives whatever a device may say", async (t) => {
     device.say(seed % 3 === 0 ? Buffer.concat([connectPacket(), noise]) : noise);
   }
   await waitFor("all of it", () => device.taken === 299, 20_000);
+  // For it to be let in again, after so many.
+  await wait(1_100);
   device.say(connectPacket());
   device.say(publish("still here"));
   await waitFor("the message", () => broker.texts("t").includes("still here"));

@@ -1,0 +1,25 @@
+// connect-pace: how often a device may connect: one that restarts without end costs a connection each.
+// Path: [connect-pace] → mqtt. Touches: the clock.
+
+const CONNECTS_AT_ONCE_MAX = 5;
+const MS_EACH = 1_000;
+
+/** So many at once, and one a second in the long run. */
+export class ConnectPace {
+  readonly #nowMs: () => number;
+  /** When those before are paid off, each with its time. */
+  #paidAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(nowMs: () => number = () => performance.now()) {
+    this.#nowMs = nowMs;
+  }
+
+  /** May it connect now? Only those that may are counted. */
+  take(): boolean {
+    const nowMs = this.#nowMs();
+    const fromMs = Math.max(this.#paidAtMs, nowMs);
+    if (fromMs - nowMs > (CONNECTS_AT_ONCE_MAX - 1) * MS_EACH) return false;
+    this.#paidAtMs = fromMs + MS_EACH;
+    return true;
+  }
+}
