@@ -61,7 +61,8 @@ class MySensorsDriver implements Driver {
     await this.#roster.ready;
     const { give_ids, metric } = this.#settings;
     const shared = { host: this.#host, roster: this.#roster, link };
-    await new Network({ ...shared, givesIds: give_ids, isMetric: metric }).untilEnd();
+    const network = new Network({ ...shared, givesIds: give_ids, isMetric: metric });
+    await network.untilEnd().finally(() => this.#roster.end());
   }
 }
 

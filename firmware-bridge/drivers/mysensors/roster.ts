@@ -9,6 +9,9 @@ import { valuesOfSensor } from "./types.ts";
 
 export const GATEWAY = 0;
 
+/** What a node says of itself is told, and written down, no more often: each time it is all told. */
+const TELL_MS_LEAST = 250;
+
 export interface RosterOptions {
   readonly host: Host;
   /** Names of nodes, by id. */
@@ -23,6 +26,9 @@ export class Roster {
   readonly #nodes = new Map<number, Node>();
   #saving: Promise<boolean> | undefined;
   #saveFailed = false;
+  /** Nodes of which there is something to tell. */
+  readonly #untold = new Set<number>();
+  #telling: NodeJS.Timeout | undefined;
   /** Resolves when what was known before the last end is known again. */
   readonly ready: Promise<void>;
 
@@ -75,12 +81,32 @@ export class Roster {
     this.describe(id);
   }
 
-  /** Tells the device's own document what is known by now, and writes it down. */
+  /** Tells the device's own document what is known by now, and writes it down; at once, or soon. */
   describe(id: number): void {
-    const node = this.node(id);
-    const record = this.#records.record(id);
-    if (record) node.device.describe(aboutOf(record, node.hasBattery, this.#options.isMetric));
+    this.node(id);
+    this.#untold.add(id);
+    if (!this.#telling) this.#tell();
+  }
+
+  /** The link is gone: what is known is told now. */
+  end(): void {
+    clearTimeout(this.#telling);
+    this.#tell();
+    clearTimeout(this.#telling);
+    this.#telling = undefined;
+  }
+
+  #tell(): void {
+    this.#telling = undefined;
+    if (this.#untold.size === 0) return;
+    for (const id of this.#untold) {
+      const node = this.node(id);
+      const record = this.#records.record(id);
+      if (record) node.device.describe(aboutOf(record, node.hasBattery, this.#options.isMetric));
+    }
+    this.#untold.clear();
     void this.#isSaved();
+    this.#telling = setTimeout(() => this.#tell(), TELL_MS_LEAST);
   }
 
   #nameOf(id: number): string {

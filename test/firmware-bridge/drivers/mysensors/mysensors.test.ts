@@ -104,6 +104,25 @@ test("learns from presentations what a node is made of", async () => {
   assert.deepEqual(host.known("box-7").published, ["battery=80"]);
 });
 
+test("writes down what a node says of itself a few times a second, however often it says so", async (t) => {
+  let writes = 0;
+  let last = "";
+  const memory = {
+    read: async () => undefined,
+    write: async (value: unknown) => {
+      writes += 1;
+      last = JSON.stringify(value);
+    },
+  };
+  const { say, host } = await running(t, {}, { memory });
+  for (let n = 0; n < 20; n += 1) {
+    await say(...Array.from({ length: 50 }, (_, i) => `7;255;3;0;11;sketch ${n} ${i}`));
+  }
+  await waitFor("the last name", () => last.includes("sketch 19 49"));
+  assert.equal(host.known("box-7").about.model, "sketch 19 49");
+  assert.ok(writes < 10, `${writes} writes`);
+});
+
 test("asks a node that it does not know to present itself, once", async () => {
   const { told } = await heard(["7;1;1;0;0;1", "7;1;1;0;0;2", "8;255;0;0;17;2.3.2"]);
   assert.equal(told, "7;255;3;0;19;\n");
