@@ -1,0 +1,119 @@
+// trouble: which fault comes when, by a seed, and what it does to the world until all is mended.
+// Path: ordeal → [trouble] → world. Touches: what the world touches, the clock.
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { Random } from "../../../scripts/ordeal/random.ts";
+import { LINKS, type LinkName, type World } from "./world.ts";
+
+const FIRST_MS = 3_000;
+const BETWEEN_MS = { least: 200, more: 4_500 } as const;
+const LASTS_MS = { least: 100, more: 2_500 } as const;
+
+/** Its cards are drawn one by one; when none is left, all of them again. */
+const CARDS = [
+  ...["kill bridge", "kill bridge", "kill bridge", "kill broker", "kill broker"],
+  ...["freeze broker", "freeze bridge"],
+  ...["unplug lines", "unplug mqtt", "unplug mqtt-sn", "unplug modbus-rtu"],
+] as const;
+
+type Fault = `kill ${"bridge" | "broker"}` | `freeze ${"bridge" | "broker"}` | `unplug ${LinkName}`;
+
+interface Planned {
+  readonly fault: Fault;
+  readonly atMs: number;
+  readonly lastsMs: number;
+}
+
+/**
+ * What a fault may have cost: one run of lines. It begins behind what was heard when the fault began,
+ * and not behind what was said when it was over.
+ */
+export interface Excuse {
+  readonly heard: number;
+  said: number;
+}
+
+export function schedule(seed: number, seconds: number): Planned[] {
+  const random = new Random(seed);
+  const planned: Planned[] = [];
+  let cards: Fault[] = [];
+  for (let atMs = FIRST_MS; ; ) {
+    const lastsMs = LASTS_MS.least + random.int(LASTS_MS.more);
+    if (atMs + lastsMs > seconds * 1_000) return planned;
+    if (cards.length === 0) cards = [...(CARDS as readonly Fault[])];
+    const [fault] = cards.splice(random.int(cards.length), 1);
+    if (fault) planned.push({ fault, atMs, lastsMs });
+    atMs += BETWEEN_MS.least + random.int(BETWEEN_MS.more);
+  }
+}
+
+/** Carries faults out, one at a time for each process and port. */
+export class Trouble {
+  readonly tally = new Map<string, number>();
+  /** Of the device that speaks in lines. */
+  readonly excuses: Excuse[] = [];
+  readonly #world: World;
+  readonly #heard: () => number;
+  readonly #say: (line: string) => void;
+  readonly #busy = new Map<string, Promise<void>>();
+
+  /** `heard`: the last line that came through. */
+  constructor(world: World, heard: () => number, say: (line: string) => void) {
+    this.#world = world;
+    this.#heard = heard;
+    this.#say = say;
+  }
+
+  /** Resolves when the last fault is over. */
+  async run(planned: readonly Planned[]): Promise<void> {
+    const startedAtMs = performance.now();
+    for (const it of planned) {
+      await sleep(Math.max(0, it.atMs - (performance.now() - startedAtMs)));
+      const target = it.fault.slice(it.fault.indexOf(" ") + 1);
+      const before = this.#busy.get(target) ?? Promise.resolve();
+      this.#busy.set(
+        target,
+        before.then(() => this.#inflict(it)),
+      );
+    }
+    await Promise.all(this.#busy.values());
+  }
+
+  async #inflict({ fault, lastsMs }: Planned): Promise<void> {
+    this.#say(`${fault}, ${lastsMs} ms`);
+    this.tally.set(fault, (this.tally.get(fault) ?? 0) + 1);
+    const carryOut = () => this.#carryOut(fault, lastsMs);
+    if (fault === "kill bridge" || fault === "unplug lines") await this.#excused(carryOut);
+    else await carryOut();
+  }
+
+  async #excused(inflict: () => Promise<void>): Promise<void> {
+    const excuse = { heard: this.#heard(), said: Number.POSITIVE_INFINITY };
+    this.excuses.push(excuse);
+    await inflict();
+    excuse.said = this.#world.lines.said;
+  }
+
+  async #carryOut(fault: Fault, lastsMs: number): Promise<void> {
+    const world = this.#world;
+    if (fault === "kill bridge") {
+      await world.killBridge();
+      await sleep(lastsMs);
+      world.startBridge();
+    } else if (fault === "kill broker") {
+      await world.killBroker();
+      await sleep(lastsMs);
+      await world.startBroker();
+    } else if (fault === "freeze bridge" || fault === "freeze broker") {
+      const process = fault === "freeze bridge" ? "bridge" : "broker";
+      world.freeze(process);
+      await sleep(lastsMs);
+      world.thaw(process);
+    } else {
+      const name = LINKS.find((it) => fault === `unplug ${it}`) ?? "lines";
+      await world.outlets[name].unplug();
+      await sleep(lastsMs);
+      await world.outlets[name].plugIn();
+    }
+  }
+}
