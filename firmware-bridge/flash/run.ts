@@ -23,8 +23,9 @@ const LIMITS = {
   endMsMax: 2_000,
   /** For its last words, when it is gone and somebody whom it started still has its output. */
   lastWordsMsMax: 1_000,
-  /** Between two looks at what it prints: a program that prints without end has to wait. */
-  lookMs: 100,
+  /** Read of what it prints before a pause: a program that prints without end has to wait. */
+  readCharactersMax: 16_384,
+  pauseMs: 100,
 } as const;
 
 /** Resolves when it ended with 0; @throws SluiceError FLASH_FAILED with the program's last words. */
@@ -42,10 +43,14 @@ export async function runProgrammer(run: Run): Promise<void> {
   for (const stream of [child.stdout, child.stderr]) {
     const reader = new ProgressReader(words);
     stream.setEncoding("utf8");
+    let read = 0;
     stream.on("data", (text: string) => {
       reader.push(text).forEach(run.onProgress);
+      read += text.length;
+      if (read < LIMITS.readCharactersMax) return;
+      read = 0;
       stream.pause();
-      setTimeout(() => stream.resume(), LIMITS.lookMs);
+      setTimeout(() => stream.resume(), LIMITS.pauseMs);
     });
     stream.on("end", () => reader.end());
   }
