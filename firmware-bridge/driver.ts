@@ -78,7 +78,7 @@ export interface Policy {
   readonly retain?: boolean;
   /** At most one message in this time; the newest of it is told at its end. */
   readonly throttleMs?: number;
-  /** A number is told when it is further than this from the one told last; 0: when it differs. */
+  /** A number is told when it is further than this from the one told last; 0: when its bytes differ. */
   readonly deadBand?: number;
   /** What was told last is told again after this time. */
   readonly heartbeatMs?: number;

@@ -101,7 +101,8 @@ export class Policies {
 
   /** Is it far enough from what was told last? Then it is what was told last. */
   #pass(state: ChannelState, message: Message, nowMs: number): boolean {
-    const number = state.policy.deadBand === undefined ? undefined : numberOf(message.payload);
+    // 0: each change, and a counter of 64 bits has more of them than a number here can tell.
+    const number = state.policy.deadBand ? numberOf(message.payload) : undefined;
     if (isWithin(state, message, number)) {
       this.#dropped += 1;
       return false;

@@ -110,11 +110,18 @@ test("a dead band tells a number only when it is further away than that from the
   );
 });
 
-test("a dead band of 0 tells changes: of numbers by value, of all else byte for byte", () => {
-  const said = ["1", "1.0", "01", "1.5", "on", "on", "ON", "", "", "NaN", "NaN", "1e400", "2"];
+test("a dead band of 0 tells each change, byte for byte: also of numbers with many digits", () => {
+  const said = ["1", "1", "1.0", "1.5", "on", "on", "ON", "", "", "9007199254740992"];
+  const changes = ["1", "1.0", "1.5", "on", "ON", "", "9007199254740992", "9007199254740993"];
+  const run = [...said, "9007199254740993"].map((text) => ({ afterMs: 1, text }));
+  assert.deepEqual(texts(play({ deadBand: 0 }, run).told), changes);
+});
+
+test("a dead band tells what is no number when its bytes differ", () => {
+  const said = ["1", "1.0", "on", "on", "ON", "", "", "NaN", "NaN", "1e400", "2"];
   const run = said.map((text) => ({ afterMs: 1, text }));
-  const expected = ["1", "1.5", "on", "ON", "", "NaN", "1e400", "2"];
-  assert.deepEqual(texts(play({ deadBand: 0 }, run).told), expected);
+  const expected = ["1", "on", "ON", "", "NaN", "1e400", "2"];
+  assert.deepEqual(texts(play({ deadBand: 0.5 }, run).told), expected);
 });
 
 test("a heartbeat tells the last value again after its time, and only after that", () => {
