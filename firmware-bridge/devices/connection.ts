@@ -52,10 +52,12 @@ export class Connection {
   #client: Client | undefined;
   #connected = false;
   #lastFault = "";
+  #filters: readonly Filter[];
   #ended: Promise<void> | undefined;
 
   constructor(options: ConnectionOptions) {
     this.#options = options;
+    this.#filters = options.filters;
   }
 
   get connected(): boolean {
@@ -78,8 +80,9 @@ export class Connection {
     return true;
   }
 
-  /** Of one of its filters, until the next connection. */
+  /** From one of its filters, for good. */
   unsubscribe(filter: string): void {
+    this.#filters = this.#filters.filter((it) => it.filter !== filter);
     if (!this.#connected) return;
     this.#client?.send({ cmd: "unsubscribe", messageId: SUBSCRIBE_ID, unsubscriptions: [filter] });
   }
@@ -158,7 +161,7 @@ export class Connection {
     this.#connected = true;
     this.#lastFault = "";
     this.#options.log.info("at the broker");
-    const subscriptions = this.#options.filters.map(({ filter, qos }) => ({ topic: filter, qos }));
+    const subscriptions = this.#filters.map(({ filter, qos }) => ({ topic: filter, qos }));
     if (subscriptions.length > 0) {
       this.#client?.send({ cmd: "subscribe", messageId: SUBSCRIBE_ID, subscriptions });
     }
@@ -176,7 +179,7 @@ export class Connection {
   }
 
   #subscribed({ granted, properties }: ISubackPacket): void {
-    this.#options.filters.forEach(({ filter }, index) => {
+    this.#filters.forEach(({ filter }, index) => {
       const code = Number(granted[index]);
       if (code < REASON.failed) return;
       const why = reasonWords(code, properties?.reasonString);

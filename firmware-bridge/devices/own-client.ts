@@ -13,7 +13,7 @@ import { Outgoing, type Publication } from "./outgoing.ts";
 import { reasonWords } from "./reasons.ts";
 
 const LIMITS = {
-  /** For drivers that read from their memory which devices they have. */
+  /** For the broker's documents, and for drivers that read from their memory which devices they have. */
   graceMs: 10_000,
   documentsMax: 10_000,
 } as const;
@@ -54,6 +54,7 @@ export class OwnClient {
   /** Documents of ours whose devices nobody had named when they came. */
   readonly #found = new Map<string, Leftover>();
   #sweep: NodeJS.Timeout | undefined;
+  #isSwept = false;
 
   constructor(options: OwnClientOptions) {
     const { clientId, door, listener, log } = options;
@@ -73,9 +74,7 @@ export class OwnClient {
       outgoing: this.#outgoing,
       filters: [{ filter: DOCUMENTS, qos: 0 }, ...listened],
       log: log.child({ client: clientId }),
-      onConnected: () => {
-        this.#sweep ??= setTimeout(() => this.#clear(), options.graceMs ?? LIMITS.graceMs);
-      },
+      onConnected: () => this.#sweepLater(),
       onMessage: (packet) => this.#hear(packet),
     });
     this.#connection.start();
@@ -101,31 +100,54 @@ export class OwnClient {
     const { topic, qos, retain, payload, messageId = 0 } = packet;
     if (topic.startsWith(documentTopic(""))) {
       if (retain) this.#find(topic, payload);
+      // Somebody has that device now.
+      else this.#found.delete(topic.slice(documentTopic("").length));
       return;
     }
     this.#options.listener?.hear(packet);
     if (qos > 0) this.#connection.acknowledge("puback", messageId);
   }
 
+  /** Anew with each connection and each document: a broker may be slow. */
+  #sweepLater(): void {
+    clearTimeout(this.#sweep);
+    if (this.#isSwept) return;
+    const ms = this.#options.graceMs ?? LIMITS.graceMs;
+    this.#sweep = setTimeout(() => void this.#clear(), ms);
+  }
+
   #find(topic: string, payload: Buffer | string): void {
+    this.#sweepLater();
     const document = leftoverOf(payload);
     if (document?.bridge !== this.#options.bridge || topic !== documentTopic(document.name)) return;
     if (this.#found.size < LIMITS.documentsMax) this.#found.set(document.name, document);
   }
 
   /** Once: while the bridge runs, no device is taken away. */
-  #clear(): void {
+  async #clear(): Promise<void> {
+    // The next connection brings what this one did not.
+    if (!this.#connection.connected) return;
+    this.#isSwept = true;
     this.#connection.unsubscribe(DOCUMENTS);
     for (const document of this.#found.values()) {
-      if (this.#options.isKnown(document.name)) continue;
-      this.#options.log.info({ device: document.name }, "cleared what the broker retained of it");
-      for (const topic of retainedTopicsOf(document, this.#options.discoveryPrefix)) {
-        if (canBeCleared(topic)) {
-          this.#outgoing.say({ topic, payload: new Uint8Array(), retain: true });
-        }
-      }
+      // One after the other: a device may turn up meanwhile.
+      if (!this.#options.isKnown(document.name)) await this.#clearAll(document);
     }
     this.#found.clear();
+  }
+
+  /** Resolves when the broker has nothing of it any more. */
+  async #clearAll(document: Leftover): Promise<void> {
+    this.#options.log.info({ device: document.name }, "cleared what the broker retained of it");
+    const topics = retainedTopicsOf(document, this.#options.discoveryPrefix).filter(canBeCleared);
+    const payload = new Uint8Array();
+    const cleared = topics.map(
+      (topic) =>
+        new Promise<void>((settled) => {
+          this.#outgoing.say({ topic, payload, retain: true, settled });
+        }),
+    );
+    await Promise.all(cleared);
   }
 }
 

@@ -3,10 +3,11 @@
 
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
-import { connect } from "node:net";
+import { connect, type Socket } from "node:net";
 import { join } from "node:path";
-import type { Duplex } from "node:stream";
+import { Duplex, Transform } from "node:stream";
 import { type TestContext, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { connectAsync } from "mqtt";
 import type { DeviceDocument } from "../../../firmware-bridge/devices/document.ts";
 import { OwnClient } from "../../../firmware-bridge/devices/own-client.ts";
@@ -249,6 +250,83 @@ test("clears what devices that are in the settings no more have left behind, and
   const kept = [...others.keys()].map((name) => `sluice/device/${name}`);
   await retainsOnly(t, broker, kept);
 });
+
+/** The bridge's own client, of a bridge that knows one device. */
+function ownClient(t: TestContext, broker: TestBroker, graceMs: number, open = openTo(broker)) {
+  const own = new OwnClient({
+    clientId: "itself",
+    door: { open, username: undefined, password: undefined },
+    bridge: "gw-001",
+    discoveryPrefix: undefined,
+    isKnown: (name) => name === "known",
+    listener: undefined,
+    log: capturedLog().log,
+    graceMs,
+  });
+  t.after(() => own.stop());
+  return own;
+}
+
+const subscriptions = (broker: TestBroker) =>
+  broker.acknowledged.filter((it) => it.client === "itself" && it.packet.cmd === "subscribe");
+
+test("clears what was left behind though the connection breaks before it is time, and once", async (t) => {
+  const broker = await TestBroker.start(t);
+  const own = ownClient(t, broker, 300);
+  await waitFor("the client", () => subscriptions(broker).length === 1);
+  broker.cut();
+  const left = '{"name":"x","bridge":"gw-001","channels":[]}';
+  await broker.publish("sluice/device/x", left, { retain: true });
+  await waitFor("its end", () => broker.texts("sluice/device/x").at(-1) === "");
+  broker.cut();
+  await waitFor("the connection's end", () => !own.shout("a", Buffer.of()));
+  await waitFor("another", () => own.shout("b", Buffer.of()));
+  await waitFor("what comes behind a subscription", () => broker.texts("b").length > 0);
+  assert.equal(subscriptions(broker).length, 2);
+});
+
+test("clears nothing of a device that moved to another gateway meanwhile", async (t) => {
+  const broker = await TestBroker.start(t);
+  const document = (name: string, bridge: string) =>
+    broker.publish(`sluice/device/${name}`, JSON.stringify({ name, bridge, channels: [] }), {
+      retain: true,
+    });
+  for (const name of ["moved", "gone"]) await document(name, "gw-001");
+  ownClient(t, broker, 500);
+  await waitFor("the client", () => subscriptions(broker).length === 1);
+  await document("moved", "gw-002");
+  await waitFor("the end of the other", () => broker.texts("sluice/device/gone").at(-1) === "");
+  await retainsOnly(t, broker, ["sluice/device/moved"]);
+});
+
+test("waits for documents that come slowly", async (t) => {
+  const broker = await TestBroker.start(t);
+  const names = ["a", "b", "c", "d", "e", "f"];
+  for (const name of names) {
+    const left = `{"name":"${name}","bridge":"gw-001","channels":[]}`;
+    await broker.publish(`sluice/device/${name}`, left, { retain: true });
+  }
+  ownClient(t, broker, 300, () => slowly(connect(broker.port, "127.0.0.1"), 20, 40));
+  await waitFor("the end of each", () => {
+    return names.every((name) => broker.texts(`sluice/device/${name}`).at(-1) === "");
+  });
+});
+
+/** What comes is handed on in pieces of so many bytes, so many ms apart. */
+function slowly(socket: Socket, bytes: number, ms: number): Duplex {
+  const slow = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      void (async () => {
+        for (let at = 0; at < chunk.length; at += bytes) {
+          await sleep(ms);
+          this.push(chunk.subarray(at, at + bytes));
+        }
+        done();
+      })();
+    },
+  });
+  return Duplex.from({ readable: socket.pipe(slow), writable: socket });
+}
 
 test("shows frames that were not understood, so many a second, and counts the others", async (t) => {
   const { broker, host } = await connected(t);
