@@ -21,7 +21,7 @@ import { Telemetry } from "./telemetry.ts";
 const LIMITS = {
   /** At the end: for the broker to acknowledge what it has, and for the command under way. */
   flushMsMax: 2_000,
-  availabilityMsMax: 1_000,
+  goodbyeMsMax: 1_000,
   /** Refusals are told in the log at most so often. */
   refusalLogMsLeast: 60_000,
 } as const;
@@ -76,7 +76,6 @@ export class MqttDevice implements Device {
   readonly #connection: Connection;
   #messages = 0;
   #refusalLoggedAtMs = Number.NEGATIVE_INFINITY;
-  #availabilitySaid: Promise<void> = Promise.resolve();
 
   constructor(options: DeviceOptions) {
     const { origin, identity, channels, log } = options;
@@ -155,7 +154,7 @@ export class MqttDevice implements Device {
   async stop(): Promise<void> {
     this.#telemetry.stop();
     if (this.#connection.connected) {
-      const said = Promise.all([this.#outgoing.empty(), this.#commands.idle()]);
+      const said = Promise.all([this.#outgoing.idle(), this.#commands.idle()]);
       await within(LIMITS.flushMsMax, said);
     }
     this.#outgoing.close();
@@ -163,7 +162,7 @@ export class MqttDevice implements Device {
     this.#presence.stop();
     this.#discovery?.stop();
     this.#document.now(this.#documentText());
-    if (this.#connection.connected) await within(LIMITS.availabilityMsMax, this.#availabilitySaid);
+    if (this.#connection.connected) await within(LIMITS.goodbyeMsMax, this.#outgoing.idle());
     await this.#connection.close();
     const lost = this.#outgoing.size + this.#outgoing.discarded;
     if (lost > 0) this.#log.warn({ messages: lost }, "stopped before the broker had all messages");
@@ -254,9 +253,7 @@ export class MqttDevice implements Device {
   #sayAvailability(): void {
     const topic = `${this.#base}availability`;
     const payload = Buffer.from(this.#presence.availability);
-    this.#availabilitySaid = new Promise((settled) => {
-      this.#outgoing.say({ topic, payload, retain: true, settled });
-    });
+    this.#outgoing.say({ topic, payload, retain: true });
   }
 
   #tellDocument(): void {

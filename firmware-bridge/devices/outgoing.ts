@@ -79,7 +79,7 @@ export class Outgoing {
   #lastOrder = 0;
   #attempt = 0;
   #retry: NodeJS.Timeout | undefined;
-  #onEmpty: (() => void) | undefined;
+  #onIdle: (() => void) | undefined;
   #isClosed = false;
   #discarded = 0;
   acknowledged = 0;
@@ -105,7 +105,8 @@ export class Outgoing {
 
   /** Is all said and acknowledged, the urgent too? */
   get isIdle(): boolean {
-    return this.#messageCount + this.#urgent.length + this.#inFlight.size === 0;
+    const waiting = this.#urgent.length + this.#refused.length;
+    return this.#messageCount + waiting + this.#inFlight.size === 0;
   }
 
   /** Enters a message, at once or when there is room for it, which is when the promise resolves. */
@@ -170,11 +171,11 @@ export class Outgoing {
     this.#pump();
   }
 
-  /** Resolves when no message is left to be acknowledged. */
-  async empty(): Promise<void> {
-    if (this.#messageCount === 0) return;
+  /** Resolves when it is idle; only who asked last is told. */
+  async idle(): Promise<void> {
+    if (this.isIdle) return;
     await new Promise<void>((resolve) => {
-      this.#onEmpty = resolve;
+      this.#onIdle = resolve;
     });
   }
 
@@ -276,15 +277,17 @@ export class Outgoing {
 
   #finish({ isMessage, settled }: Entry): void {
     settled?.();
-    if (!isMessage) return;
+    if (isMessage) this.#makeRoom();
+    if (this.isIdle) this.#onIdle?.();
+  }
+
+  /** Sent is what gets it by whoever goes on: here each would be a call within the last. */
+  #makeRoom(): void {
     this.#messageCount -= 1;
-    // Sent by whoever goes on behind this: not here, where each would be a call within the last.
     const next = this.#overflow.shift();
-    if (next) {
-      this.#enter(next.entry);
-      next.resolve();
-    }
-    if (this.#messageCount === 0) this.#onEmpty?.();
+    if (!next) return;
+    this.#enter(next.entry);
+    next.resolve();
   }
 
   #entryOf(publication: Publication, isMessage: boolean): Entry {

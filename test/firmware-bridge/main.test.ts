@@ -13,6 +13,8 @@ import { TestBroker } from "../support/test-broker.ts";
 import { waitFor } from "../support/wait-for.ts";
 import { Bridge, MAIN, START_MS_MAX } from "./bridge-process.ts";
 
+/** What a stop may take; after 10 s the process ends as failed. */
+const STOP_MS_MAX = 8_000;
 const AVAILABILITY = "serial/box/availability";
 
 function settingsFor(broker: TestBroker, bridge = ""): string {
@@ -116,6 +118,67 @@ test("stops on SIGTERM: offline, the port free, code 0", async (t) => {
   await waitFor("the client to be gone", () => broker.clients === 0);
   const locked = spawnSync("flock", ["--nonblock", bridge.port, "true"]);
   assert.equal(locked.status, 0);
+});
+
+/** Ends with code 0 before systemd or the process itself would cut it short. */
+async function stopsInTime(bridge: Bridge): Promise<void> {
+  const startedMs = performance.now();
+  assert.equal(await bridge.end("SIGTERM"), 0, bridge.output);
+  const ms = performance.now() - startedMs;
+  assert.ok(ms < STOP_MS_MAX, `took ${Math.round(ms)} ms`);
+}
+
+test("stops in time while the broker is away and lines wait for it", async (t) => {
+  const { broker, bridge, pty } = await running(t, ", unacknowledged_max = 2");
+  await broker.stop();
+  for (let n = 0; n < 100; n += 1) pty.write(`line ${n}\n`);
+  await waitFor("its end", () => bridge.output.includes("not at the broker"));
+  await stopsInTime(bridge);
+});
+
+test("stops in time while the broker acknowledges nothing", async (t) => {
+  const { broker, bridge, pty, lines } = await running(t, ", unacknowledged_max = 2");
+  broker.hold();
+  for (let n = 0; n < 100; n += 1) pty.write(`line ${n}\n`);
+  await waitFor("lines", () => lines().length === 2);
+  await stopsInTime(bridge);
+});
+
+test("stops in time while the port takes nothing of a command", async (t) => {
+  const { broker, bridge, pty } = await running(t);
+  pty.stall();
+  await broker.publish("serial/box/set", "x".repeat(100_000));
+  await waitFor("it", () => broker.texts("serial/box/result").length > 0);
+  await stopsInTime(bridge);
+});
+
+test("stops in time with 200 devices, each of which says that it is offline", async (t) => {
+  const broker = await TestBroker.start(t);
+  const nodes = Array.from({ length: 200 }, (_, n) => `{ id = ${n + 1}, name = "node-${n}" }`);
+  const bridge = new Bridge(
+    t,
+    `${settingsFor(broker)}
+    driver = "mysensors"
+    mysensors = { nodes = [${nodes.join(", ")}] }`,
+  );
+  const pty = await Pty.open(t);
+  await pty.linkAs(bridge.port);
+  bridge.start();
+  const count = (text: string) =>
+    new Set(
+      broker.received
+        .filter((it) => it.topic.endsWith("/availability") && it.text === text)
+        .map(({ topic }) => topic),
+    ).size;
+  await waitFor("all of them", () => broker.clients === 202, START_MS_MAX);
+  await waitFor("all of them", () => count("offline") === 201, START_MS_MAX);
+  const before = broker.received.length;
+  await stopsInTime(bridge);
+  const documents = broker.received
+    .slice(before)
+    .filter((it) => it.topic.startsWith("sluice/device/") && it.text.includes("the bridge stops"));
+  assert.equal(documents.length, 201);
+  await waitFor("the clients to be gone", () => broker.clients === 0);
 });
 
 test("tells systemd that it is ready and how many links are up, also without port or broker", {
