@@ -3,7 +3,7 @@
 // Touches: the settings, systemd; all else by the folders that it wires.
 
 import type { LinksDocument } from "#contract/links";
-import { wait } from "#runtime/backoff";
+import { within } from "#runtime/backoff";
 import { createLog, type Log } from "#runtime/log";
 import { Metrics } from "#runtime/metrics";
 import { openNotify } from "#runtime/notify";
@@ -72,7 +72,7 @@ async function start(settings: Settings, log: Log): Promise<Service> {
       // First: a port that is lent comes back when its programmer has ended.
       await flash?.stop();
       const stopped = Promise.all(links.map(({ supervisor }) => supervisor.stop()));
-      await Promise.race([stopped, wait(HAND_ON_MS_MAX)]);
+      await within(HAND_ON_MS_MAX, stopped);
       await devices.stop();
       await stopped;
       await status.close();

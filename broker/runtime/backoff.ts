@@ -1,4 +1,4 @@
-// backoff: how long to wait before a retry, and a wait that can be called off.
+// backoff: how long to wait before a retry, and waits that end early.
 // Path: uplink, ingest, links. Touches: the clock.
 
 import { setTimeout as sleep } from "node:timers/promises";
@@ -22,4 +22,10 @@ export async function wait(ms: number, signal?: AbortSignal): Promise<void> {
   await sleep(ms, undefined, signal ? { signal } : {}).catch((cause: unknown) => {
     if (!signal?.aborted) throw cause;
   });
+}
+
+/** Resolves when `promise` does, or after `ms`. */
+export async function within(ms: number, promise: Promise<unknown> | undefined): Promise<void> {
+  const done = new AbortController();
+  await Promise.race([promise, wait(ms, done.signal)]).finally(() => done.abort());
 }

@@ -5,7 +5,7 @@
 // decided in outgoing.ts; what was received twice, in commands.ts.
 
 import type { IConnectPacket, IPublishPacket, ISubackPacket, Packet } from "mqtt-packet";
-import { backoffMs, wait } from "#runtime/backoff";
+import { backoffMs, wait, within } from "#runtime/backoff";
 import type { Log } from "#runtime/log";
 import type { BrokerDoor } from "../driver.ts";
 import { Client } from "./client.ts";
@@ -14,6 +14,7 @@ import { REASON, reasonWords } from "./reasons.ts";
 
 const LIMITS = {
   connectMsMax: 10_000,
+  goodbyeMsMax: 1_000,
   closeMsMax: 1_000,
   retryMsLeast: 1_000,
   retryMsMost: 30_000,
@@ -87,16 +88,19 @@ export class Connection {
     this.#client?.send({ cmd: "unsubscribe", messageId: SUBSCRIBE_ID, unsubscriptions: [filter] });
   }
 
-  /** Says goodbye to the broker where all is said, so that the will is not published. */
+  /**
+   * Waits a little for the broker's acknowledgements, and says goodbye where it has all, so that the
+   * will is not published.
+   */
   async close(): Promise<void> {
+    const { outgoing } = this.#options;
     this.#stopping.abort();
-    const client = this.#client;
-    if (this.#connected && this.#options.outgoing.isIdle) client?.disconnect();
-    else client?.destroy("stopped");
-    const ended = new AbortController();
-    void this.#ended?.then(() => ended.abort());
-    await wait(LIMITS.closeMsMax, ended.signal);
-    client?.destroy("stopped");
+    if (this.#connected) await within(LIMITS.goodbyeMsMax, outgoing.idle());
+    if (this.#connected && outgoing.isIdle) {
+      this.#client?.disconnect();
+      await within(LIMITS.closeMsMax, this.#ended);
+    }
+    this.#client?.destroy("stopped");
     await this.#ended;
   }
 

@@ -2,7 +2,7 @@
 // Path: driver → [device] → broker, and back. Touches: the network, by connection.ts.
 
 import type { IPublishPacket } from "mqtt-packet";
-import { wait } from "#runtime/backoff";
+import { within } from "#runtime/backoff";
 import type { Log } from "#runtime/log";
 import type { ChannelSettings } from "#runtime/settings-devices";
 import type { About, BrokerDoor, CarryOut, Device, Message } from "../driver.ts";
@@ -21,7 +21,6 @@ import { Telemetry } from "./telemetry.ts";
 const LIMITS = {
   /** At the end: for the broker to acknowledge what it has, and for the command under way. */
   flushMsMax: 2_000,
-  goodbyeMsMax: 1_000,
   /** Refusals are told in the log at most so often. */
   refusalLogMsLeast: 60_000,
 } as const;
@@ -162,7 +161,6 @@ export class MqttDevice implements Device {
     this.#presence.stop();
     this.#discovery?.stop();
     this.#document.now(this.#documentText());
-    if (this.#connection.connected) await within(LIMITS.goodbyeMsMax, this.#outgoing.idle());
     await this.#connection.close();
     const lost = this.#outgoing.size + this.#outgoing.discarded;
     if (lost > 0) this.#log.warn({ messages: lost }, "stopped before the broker had all messages");
@@ -314,10 +312,4 @@ export function retainedTopicsOf(
     `serial/${name}/availability`,
     documentTopic(name),
   ];
-}
-
-async function within(ms: number, promise: Promise<unknown>): Promise<void> {
-  const done = new AbortController();
-  await Promise.race([promise, wait(ms, done.signal)]);
-  done.abort();
 }

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { backoffMs, wait } from "#runtime/backoff";
+import { backoffMs, wait, within } from "#runtime/backoff";
 
 test("doubles from the least to the most", () => {
   const longest = [0, 1, 2, 3, 8, 9, 40].map((attempt) => backoffMs(attempt, 100, 30_000, () => 1));
@@ -51,4 +51,12 @@ test("waits as long as it was told to", async () => {
   const began = performance.now();
   await wait(20);
   assert.ok(performance.now() - began >= 19);
+});
+
+test("waits for something no longer than it is told to, and no longer than that takes", async () => {
+  const startedMs = performance.now();
+  await within(60_000, Promise.resolve());
+  await within(20, new Promise(() => {}));
+  await assert.rejects(within(60_000, Promise.reject(new Error("its own"))), /its own/);
+  assert.ok(performance.now() - startedMs < 5_000);
 });
