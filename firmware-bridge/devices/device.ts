@@ -232,6 +232,7 @@ export class MqttDevice implements Device {
       log: this.#log,
       onConnected: (sessionPresent) => {
         this.#commands.connected(sessionPresent);
+        if (!sessionPresent) this.#tellDocumentAgain();
         this.#sayAvailability();
       },
       onMessage: (packet) => this.#onMessage(packet),
@@ -255,13 +256,18 @@ export class MqttDevice implements Device {
   }
 
   #tellDocument(): void {
-    this.#document.change(() => this.#documentText());
-    this.#discovery?.change(() => discoveryOf(this.#documentNow()) ?? "");
+    this.#document.change(this.#documentText);
+    this.#discovery?.change(this.#discoveryText);
   }
 
-  #documentText(): string {
-    return JSON.stringify(this.#documentNow());
+  #tellDocumentAgain(): void {
+    this.#document.again(this.#documentText);
+    this.#discovery?.again(this.#discoveryText);
   }
+
+  readonly #documentText = (): string => JSON.stringify(this.#documentNow());
+
+  readonly #discoveryText = (): string => discoveryOf(this.#documentNow()) ?? "";
 
   #documentNow(): DeviceDocument {
     const { model, firmware, channels } = this.#description;

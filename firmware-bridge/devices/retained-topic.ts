@@ -9,6 +9,7 @@ export class RetainedTopic {
   readonly #topic: string;
   readonly #say: (publication: Publication) => void;
   #told: string | undefined;
+  #isThere = false;
   #toldAtMs = Number.NEGATIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;
 
@@ -31,12 +32,23 @@ export class RetainedTopic {
     );
   }
 
+  /** To a broker that has no session of ours, and so may have lost what it retained. */
+  again(text: () => string): void {
+    if (!this.#isThere) return;
+    this.#told = undefined;
+    this.change(text);
+  }
+
   now(text: string): void {
     this.stop();
     if (text === this.#told) return;
     this.#told = text;
     this.#toldAtMs = performance.now();
-    this.#say({ topic: this.#topic, payload: Buffer.from(text), retain: true });
+    this.#isThere = false;
+    const settled = () => {
+      this.#isThere = true;
+    };
+    this.#say({ topic: this.#topic, payload: Buffer.from(text), retain: true, settled });
   }
 
   stop(): void {

@@ -81,6 +81,19 @@ test("says in one retained document what is known of a device", async (t) => {
   assert.deepEqual([told?.client, told?.qos, told?.retain], ["serial-box", 1, true]);
 });
 
+test("tells all again to a broker that has lost what it had", async (t) => {
+  const { broker, device } = await connected(t, { discovery_prefix: "homeassistant" });
+  device.online(done);
+  device.describe({ channels: [{ name: "t" }] });
+  await waitFor("all of it", () => broker.texts(CONFIG).length > 0);
+  await waitFor("the document", () => documents(broker).at(-1)?.state === "online");
+  await broker.stop();
+  const listen = { host: "127.0.0.1", port: broker.port };
+  const empty = await TestBroker.start(t, { listen });
+  await retainsOnly(t, empty, [AVAILABILITY, DOCUMENT, CONFIG]);
+  assert.deepEqual(documents(empty).at(-1), documents(broker).at(-1));
+});
+
 test("adds the channels that it sees, at most once a second, and not without bound", async (t) => {
   const { broker, device, host } = await connected(t);
   device.online(done);
