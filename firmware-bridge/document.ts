@@ -75,7 +75,7 @@ function deviceStatus({
   commands,
   ...counts
 }: HostedDevice): DeviceStatus {
-  const { messages, acknowledged, refused, droppedByPolicy, unacknowledged } = counts;
+  const { messages, acknowledged, refused, unacknowledged } = counts;
   return {
     device: name,
     online: isOnline,
@@ -84,7 +84,8 @@ function deviceStatus({
     messages,
     acknowledged,
     refused,
-    droppedByPolicy,
+    droppedByPolicy: counts.droppedByPolicy,
+    droppedWithoutRoom: counts.droppedWithoutRoom,
     unacknowledged,
     commands: { ...commands },
   };

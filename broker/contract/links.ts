@@ -53,12 +53,15 @@ export interface DeviceStatus {
   readonly why: string | null;
   /** Since when it is online, or offline. */
   readonly sinceMs: number;
-  /** Messages that were taken from the driver, and that the broker acknowledged or refused. */
+  /** Messages that were taken from the driver. */
   readonly messages: number;
+  /** What the broker acknowledged, and what it refused for good: of messages and all else. */
   readonly acknowledged: number;
   readonly refused: number;
   /** Not told, because a policy of the channel says so. */
   readonly droppedByPolicy: number;
+  /** Lost: too many waited for the broker already, and the driver does not wait. */
+  readonly droppedWithoutRoom: number;
   /** Messages that the broker has not acknowledged yet. */
   readonly unacknowledged: number;
   /** Commands by what became of them: accepted, done, failed. */

@@ -59,6 +59,9 @@ const DEVICE_FAMILIES: readonly Family<DeviceStatus>[] = [
   family("counter", "policy_dropped_total", "Messages that a channel's policy kept back.", (it) => {
     return it.droppedByPolicy;
   }),
+  family("counter", "no_room_dropped_total", "Messages lost while too many waited.", (it) => {
+    return it.droppedWithoutRoom;
+  }),
   family("gauge", "unacknowledged", "Messages that wait to be acknowledged.", (it) => {
     return it.unacknowledged;
   }),

@@ -14,6 +14,7 @@ export const DEVICE: DeviceStatus = {
   acknowledged: 1_200,
   refused: 1,
   droppedByPolicy: 2,
+  droppedWithoutRoom: 4,
   unacknowledged: 1,
   commands: { accepted: 3, done: 2, failed: 1 },
 };

@@ -67,6 +67,7 @@ test("counts links and devices for Prometheus, at each look", async (t) => {
     'sluice_device_acknowledged_total{device="meter"} 1200',
     'sluice_device_refused_total{device="meter"} 1',
     'sluice_device_policy_dropped_total{device="meter"} 2',
+    'sluice_device_no_room_dropped_total{device="meter"} 4',
     'sluice_device_unacknowledged{device="meter"} 1',
     'sluice_device_commands_total{device="meter",outcome="failed"} 1',
     "# TYPE sluice_link_received_bytes_total counter",
