@@ -68,14 +68,15 @@ export class Commands {
     this.#currentIsHere = false;
     if (sessionPresent) return;
     this.#currentIsForgotten = true;
-    this.#lastKey = undefined;
-    void this.#options.journal.forget(this.#options.device);
+    this.#forgetLast();
   }
 
   receive(packet: IPublishPacket): void {
     const command = receivedCommand(packet, this.#options.base);
     const { key, isRepeat } = command;
     if (isRepeat && key !== undefined && this.#isKnown(command, key)) return;
+    // The same identifier anew: the command that had it is over, and its repeats would be this one's.
+    if (!isRepeat && key !== undefined && this.#lastKey === key) this.#forgetLast();
     // The others are one at a time, and nothing follows one that has no answer.
     if (key === undefined && this.#waiting.length >= WAITING_MAX) {
       this.#turnAway(command);
@@ -106,6 +107,11 @@ export class Commands {
     if (this.#lastKey !== key) return false;
     this.#acknowledge(command);
     return true;
+  }
+
+  #forgetLast(): void {
+    this.#lastKey = undefined;
+    void this.#options.journal.forget(this.#options.device);
   }
 
   async #work(): Promise<void> {

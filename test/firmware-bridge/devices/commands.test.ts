@@ -8,6 +8,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { connectAsync } from "mqtt";
 import { joinProperties, userProperty } from "#contract/properties";
+import { CommandJournal } from "../../../firmware-bridge/devices/command-journal.ts";
+import { Commands } from "../../../firmware-bridge/devices/commands.ts";
 import type { CarryOut, Outcome } from "../../../firmware-bridge/driver.ts";
 import { accepts } from "../../../scripts/chain/ready.ts";
 import { freePlace, startGateway } from "../../journeys/support/gateway.ts";
@@ -16,6 +18,7 @@ import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { TestBroker } from "../../support/test-broker.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { Bridge, START_MS_MAX } from "../bridge-process.ts";
+import { capturedLog } from "../captured-log.ts";
 import { AVAILABILITY, changes, connected, done, setUp } from "./setup.ts";
 
 const RESULT = "serial/box/result";
@@ -289,6 +292,45 @@ test("does not carry a command out of which it cannot note down that it began", 
   await broker.publish("serial/box/set", "x");
   await waitFor("the result", () => states(broker).length === 1);
   assert.match(broker.texts(RESULT)[0] ?? "", /_commands\.json cannot be written/);
+});
+
+test("takes no command for the one before it where a broker gives identifiers out again at once", async () => {
+  let stored: unknown;
+  const memory = {
+    read: async () => stored,
+    write: async (value: unknown) => {
+      stored = value;
+    },
+  };
+  let target: CarryOut | undefined = done;
+  const seen: string[] = [];
+  const commands = new Commands({
+    device: "box",
+    base: "serial/box/",
+    journal: new CommandJournal(memory),
+    log: capturedLog().log,
+    target: () => target,
+    say: ({ payload, settled }) => {
+      seen.push((JSON.parse(Buffer.from(payload).toString()) as { state: string }).state);
+      settled?.();
+    },
+    acknowledge: (cmd) => void seen.push(cmd),
+  });
+  const packet = { cmd: "publish", topic: "serial/box/set", payload: "toggle", qos: 1 } as const;
+  const toggle = (dup: boolean) =>
+    commands.receive({ ...packet, dup, retain: false, messageId: 1 });
+  commands.connected(false);
+  toggle(false);
+  await commands.idle();
+  const once = ["accepted", "done", "puback"];
+  assert.deepEqual(seen, once);
+  target = undefined;
+  toggle(false);
+  commands.connected(true);
+  target = done;
+  toggle(true);
+  await commands.idle();
+  assert.deepEqual(seen, [...once, ...once]);
 });
 
 test("knows no command of a session that the broker has forgotten", async (t) => {
