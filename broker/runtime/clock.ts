@@ -8,3 +8,6 @@
 export function steadyNowMs(): number {
   return performance.timeOrigin + performance.now();
 }
+
+/** A timer for longer than this fires at once (24.8 days; Node's setTimeout). */
+export const TIMER_MS_MAX = 2 ** 31 - 1;

@@ -1,6 +1,7 @@
 // presence: whether a device is there, by its link and by what is heard of it, and since when.
 // Path: driver, links → [presence] → device. Touches: the clock.
 
+import { TIMER_MS_MAX } from "#runtime/clock";
 import type { CarryOut } from "../driver.ts";
 
 /** Between two corrections of an availability that somebody else wrote. */
@@ -125,14 +126,17 @@ export class Presence {
 
   /** One timer, however many messages come: it looks when the last one was. */
   #lookAgain(ms: number): void {
-    this.#silence = setTimeout(() => {
-      const leftMs = this.#lastHeardMs + this.#options.silentMsMax - performance.now();
-      if (leftMs > 0) this.#lookAgain(leftMs);
-      else {
-        this.#change(() => {
-          this.#isSilent = true;
-        });
-      }
-    }, ms);
+    this.#silence = setTimeout(
+      () => {
+        const leftMs = this.#lastHeardMs + this.#options.silentMsMax - performance.now();
+        if (leftMs > 0) this.#lookAgain(leftMs);
+        else {
+          this.#change(() => {
+            this.#isSilent = true;
+          });
+        }
+      },
+      Math.min(ms, TIMER_MS_MAX),
+    );
   }
 }

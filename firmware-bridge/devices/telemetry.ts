@@ -2,6 +2,7 @@
 // Path: device → [telemetry] → outgoing. Touches: the clock, for policies alone.
 
 import { RECEIVED_PROPERTY } from "#contract/properties";
+import { TIMER_MS_MAX } from "#runtime/clock";
 import type { Message, Policy } from "../driver.ts";
 import type { Publication, PublishProperties } from "./outgoing.ts";
 import { isActive, Policies } from "./policy.ts";
@@ -124,16 +125,14 @@ export class Telemetry {
 
   #schedule(): void {
     const nextMs = this.#policies.nextMs(this.#isRepeating);
-    if (nextMs === undefined || nextMs >= this.#timerAtMs) return;
-    clearTimeout(this.#timer);
-    this.#timerAtMs = nextMs;
-    this.#timer = setTimeout(() => this.#tick(), Math.max(1, Math.ceil(nextMs - this.#nowMs())));
+    if (nextMs !== undefined && nextMs < this.#timerAtMs) this.#tickAt(nextMs);
   }
 
   #tickAt(ms: number): void {
     clearTimeout(this.#timer);
     this.#timerAtMs = ms;
-    this.#timer = setTimeout(() => this.#tick(), Math.max(1, Math.ceil(ms - this.#nowMs())));
+    const waitMs = Math.max(1, Math.ceil(ms - this.#nowMs()));
+    this.#timer = setTimeout(() => this.#tick(), Math.min(waitMs, TIMER_MS_MAX));
   }
 
   #tick(): void {

@@ -127,7 +127,7 @@ export class PortReader {
 }
 
 /** So that the kernel's buffer is never more than half full between two reads. */
-export function flowPaceMs(baudRate: number): number {
+function flowPaceMs(baudRate: number): number {
   const halfMs = (KERNEL_BYTES * BITS_PER_BYTE * 1_000) / baudRate;
   return Math.min(READ_LIMITS.flowPaceMs, halfMs / BEAT_RATIO_MAX);
 }

@@ -126,6 +126,24 @@ test("is offline when it is silent for too long, and online with its next messag
   await waitFor("online", () => availability() === "online,offline,online");
 });
 
+test("waits a year for silence and for a heartbeat without a look each millisecond", async (t) => {
+  const seconds = 31_536_000;
+  const channels = [{ name: "t", heartbeat_seconds: seconds }];
+  const warnings: string[] = [];
+  const warn = ({ name }: Error) => void warnings.push(name);
+  process.on("warning", warn);
+  t.after(() => process.off("warning", warn));
+  const { broker, device } = await connected(
+    t,
+    {},
+    { link: { silent_seconds_max: seconds, channels } },
+  );
+  device.online(done);
+  await device.publish({ channel: "t", payload: Buffer.from("1") });
+  await waitFor("the message", () => broker.texts("serial/box/t").length > 0);
+  assert.deepEqual(warnings, []);
+});
+
 test("says of each message when it was received, unless the settings want none of that", async (t) => {
   const { broker, device } = await connected(t);
   await device.publish({
