@@ -40,6 +40,12 @@ export class Anonymous {
     else if (!this.#isOpening) void this.#open();
   }
 
+  /** Connects, if it is not there yet. */
+  async isAtTheBroker(): Promise<boolean> {
+    if (!this.#session?.isOpen && !this.#isOpening) await this.#open();
+    return this.#session?.isOpen ?? false;
+  }
+
   end(): void {
     this.#isEnded = true;
     this.#session?.cut();

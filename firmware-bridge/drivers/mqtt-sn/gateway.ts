@@ -34,13 +34,17 @@ const FROM_GATEWAYS: ReadonlySet<PacketType> = new Set([
   "willmsgresp",
 ]);
 
+/** Ctrl of an encapsulation: all other bits are reserved (§5.5). */
+const RADIUS_BITS = 0x03;
+
 /** Sends a frame to where one came from; never rejects. */
 export type Reply = (frame: Uint8Array) => Promise<void>;
 
 /** One client's place: the line, an address, or a node behind a forwarder on either. */
 interface Peer {
   readonly key: string;
-  readonly say: (packet: Packet) => Promise<void>;
+  /** To the node; the radius of a broadcast is told to its forwarder, where there is one. */
+  readonly say: (packet: Packet, radius?: number) => Promise<void>;
 }
 
 interface Seat {
@@ -85,8 +89,8 @@ export class Gateway {
     });
     const seconds = settings.advertise_seconds;
     if (seconds > 0) {
-      this.#advertise();
-      this.#advertising = setInterval(() => this.#advertise(), seconds * 1_000);
+      void this.#advertise();
+      this.#advertising = setInterval(() => void this.#advertise(), seconds * 1_000);
     }
   }
 
@@ -114,7 +118,7 @@ export class Gateway {
     if (this.#isEnded) return;
     switch (packet.type) {
       case "searchgw":
-        this.#answerSearch(peer);
+        this.#answerSearch(packet.radius, peer);
         break;
       case "advertise":
       case "gwinfo":
@@ -131,7 +135,7 @@ export class Gateway {
   #onClientPacket(packet: Packet, peer: Peer): void {
     if (packet.type === "pingreq") this.#follow(packet.clientId, peer);
     const seat = this.#seats.get(peer.key);
-    if (seat) seat.client.take(packet);
+    if (seat && !isOfAnother(packet, seat)) seat.client.take(packet);
     else if (packet.type === "publish" && packet.qos === -1) this.#publishUnconnected(packet);
     else this.#dismiss(packet, peer);
   }
@@ -143,10 +147,10 @@ export class Gateway {
   }
 
   /** §6.1. */
-  #answerSearch(peer: Peer): void {
+  #answerSearch(radius: number, peer: Peer): void {
     const gatewayId = this.#options.settings.gateway_id;
-    // A gateway gives no address of its own (§5.4.3).
-    void peer.say({ type: "gwinfo", gatewayId, address: new Uint8Array() });
+    // A gateway gives no address of its own, and answers as far as it was asked (§5.4.3).
+    void peer.say({ type: "gwinfo", gatewayId, address: new Uint8Array() }, radius);
   }
 
   #onConnect(packet: Connect, peer: Peer): void {
@@ -259,9 +263,10 @@ export class Gateway {
     void peer.say({ type: "disconnect", durationSeconds: undefined });
   }
 
-  /** §6.1. */
-  #advertise(): void {
+  /** §6.1: only while the broker can be reached. */
+  async #advertise(): Promise<void> {
     const { settings, broadcast } = this.#options;
+    if (!(await this.#anonymous.isAtTheBroker()) || this.#isEnded) return;
     const packet: Packet = {
       type: "advertise",
       gatewayId: settings.gateway_id,
@@ -272,9 +277,16 @@ export class Gateway {
   }
 }
 
+/** §6.14: PINGREQ says which client it is of; the others are of whoever is in their place. */
+function isOfAnother(packet: Packet, { client }: Seat): boolean {
+  return packet.type === "pingreq" && (packet.clientId ?? client.clientId) !== client.clientId;
+}
+
 function peerOf(place: string, encapsulation: Encapsulation | undefined, reply: Reply): Peer {
   if (!encapsulation) return { key: place, say: (packet) => reply(encodePacket(packet)) };
   const node = Buffer.from(encapsulation.nodeId).toString("hex");
-  const say = (packet: Packet) => reply(wrap(encodePacket(packet), encapsulation));
+  const say = (packet: Packet, radius = 0) => {
+    return reply(wrap(encodePacket(packet), { ...encapsulation, control: radius & RADIUS_BITS }));
+  };
   return { key: `${place} node ${node}`, say };
 }

@@ -3,8 +3,14 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { parse } from "valibot";
+import { Credentials } from "../../../../firmware-bridge/drivers/mqtt-sn/credentials.ts";
+import { Gateway } from "../../../../firmware-bridge/drivers/mqtt-sn/gateway.ts";
 import { encodePacket } from "../../../../firmware-bridge/drivers/mqtt-sn/packets.ts";
+import { Settings } from "../../../../firmware-bridge/drivers/mqtt-sn/settings.ts";
+import { Wills } from "../../../../firmware-bridge/drivers/mqtt-sn/wills.ts";
 import { waitFor } from "../../../support/wait-for.ts";
+import { fakeHost } from "../../fake-host.ts";
 import { onDatagrams, onLine, type SnDevice, startBroker, wholeFile } from "./site.ts";
 
 const broker = await startBroker(wholeFile());
@@ -29,6 +35,27 @@ test("§6.1: says that it is there, when asked and by itself", async (t) => {
   device.say({ type: "searchgw", radius: 1 });
   assert.equal((await device.hears("gwinfo")).gatewayId, 7);
   await device.hears("advertise");
+});
+
+test("§6.1: advertises itself only while it reaches the broker", async (t) => {
+  broker.refuse(true);
+  const { device } = onLine(t, broker, { advertise_seconds: 2 });
+  device.say({ type: "searchgw", radius: 0 });
+  await device.hears("gwinfo").finally(() => broker.refuse(false));
+  assert.deepEqual(
+    device.told.map(({ type }) => type),
+    ["gwinfo"],
+  );
+  await device.hears("advertise");
+});
+
+test("§5.2.1, §5.3.4: takes the longer form of length of a short message, and flags without a meaning", async (t) => {
+  const { device } = onLine(t, broker);
+  // CONNECT with all flags but Will; QoS, Retain, DUP and TopicIdType say nothing here.
+  device.sayBytes(Buffer.from("01000b04f701003c6c6f6e", "hex"));
+  assert.equal((await device.hears("connack")).returnCode, 0);
+  device.sayBytes(Buffer.from("01000416", "hex"));
+  await device.hears("pingresp");
 });
 
 test("§6.2, §6.12: a device has a session of its own at the broker, from CONNECT to DISCONNECT", async (t) => {
@@ -285,6 +312,23 @@ test("§5.5: devices behind a forwarder have a session each", async (t) => {
     await node.subscribes(`down/node/${index}`);
   }
   await talk(nodes);
+});
+
+test("§5.5: tells the forwarder the radius of a GWINFO, and nothing else of what it said", () => {
+  const host = fakeHost("box");
+  const gateway = new Gateway({
+    settings: parse(Settings, { publish_without_connection: false }),
+    host,
+    wills: new Wills(host.memory, 1, host.log),
+    credentials: new Credentials([], host.door),
+    broadcast: undefined,
+  });
+  const replies: string[] = [];
+  const reply = async (frame: Uint8Array) => void replies.push(Buffer.from(frame).toString("hex"));
+  const from = (message: string) => Buffer.from(`05fefdabcd${message}`, "hex");
+  gateway.take(from("030102"), "line", reply);
+  gateway.take(from("0216"), "line", reply);
+  assert.deepEqual(replies, ["05fe02abcd030201", "05fe00abcd0218"]);
 });
 
 test("devices on datagrams have a session for each address", async (t) => {
