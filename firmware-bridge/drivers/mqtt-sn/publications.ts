@@ -14,11 +14,10 @@ import { isTopicName, type Topics } from "./topics.ts";
 /** §6.6 allows one; who has more on their way is asked to wait. */
 const UNFINISHED_MAX = 16;
 
-/** QoS 2: published → received → released; QoS 1 stays published. */
+/** QoS 2: published → received → released, or abandoned; QoS 1 stays published. */
 interface Unfinished {
-  readonly topicId: number;
-  readonly qos: 1 | 2;
-  state: "published" | "received" | "released";
+  readonly packet: Publish;
+  state: "published" | "received" | "released" | "abandoned";
 }
 
 export interface PublicationsOptions {
@@ -67,7 +66,7 @@ export class Publications {
     if (known?.state === "released") return;
     if (messageId === 0) return;
     // Unknown here, it may be known to the broker from an earlier connection.
-    const sent = session.send({ cmd: "pubrel", messageId });
+    const sent = known?.state === "abandoned" || session.send({ cmd: "pubrel", messageId });
     if (known && sent) known.state = "released";
   }
 
@@ -75,7 +74,7 @@ export class Publications {
     const known = this.#unfinished.get(messageId);
     if (!known) return;
     this.#unfinished.delete(messageId);
-    const { topicId } = known;
+    const { id: topicId } = known.packet.topic;
     const returnCode = returnCodeOf(reasonCode);
     this.#options.answer({ type: "puback", topicId, messageId, returnCode });
   }
@@ -93,8 +92,9 @@ export class Publications {
   }
 
   onPubcomp(messageId: number): void {
+    const known = this.#unfinished.get(messageId);
     this.#unfinished.delete(messageId);
-    this.#options.answer({ type: "pubcomp", messageId });
+    if (known?.state !== "abandoned") this.#options.answer({ type: "pubcomp", messageId });
   }
 
   #publishWithId(packet: Publish, topic: string, session: BrokerSession, qos: 1 | 2): void {
@@ -106,7 +106,8 @@ export class Publications {
     }
     const known = this.#unfinished.get(messageId);
     if (known) {
-      this.#repeated(messageId, known);
+      if (isSame(known.packet, packet)) this.#repeated(messageId, known);
+      else this.#reused(packet, known, session);
       return;
     }
     if (!this.#hasRoom(session)) {
@@ -114,7 +115,7 @@ export class Publications {
       return;
     }
     if (!this.#forward(packet, topic, session, qos)) return;
-    this.#unfinished.set(messageId, { topicId: packet.topic.id, qos, state: "published" });
+    this.#unfinished.set(messageId, { packet, state: "published" });
   }
 
   /** What the broker has, and the device has not released, it may have given up: that makes room. */
@@ -129,6 +130,15 @@ export class Publications {
   /** The broker has it already, and MQTT does not repeat on one connection [MQTT-4.4.0-1]. */
   #repeated(messageId: number, known: Unfinished): void {
     if (known.state === "received") this.#options.answer({ type: "pubrec", messageId });
+  }
+
+  /** To the broker it would be the last message again; that one the device has given up. */
+  #reused(packet: Publish, known: Unfinished, session: BrokerSession): void {
+    const { messageId } = packet;
+    if (known.state === "received" && session.send({ cmd: "pubrel", messageId })) {
+      known.state = "abandoned";
+    }
+    this.#refuse(packet, RETURN_CODES.congestion);
   }
 
   #forward(packet: Publish, topic: string, session: BrokerSession, qos: 0 | 1 | 2): boolean {
@@ -153,4 +163,9 @@ export class Publications {
     if (qos !== -1)
       this.#options.answer({ type: "puback", topicId: topic.id, messageId, returnCode });
   }
+}
+
+function isSame(one: Publish, other: Publish): boolean {
+  const isSameTopic = one.topic.id === other.topic.id && one.topic.kind === other.topic.kind;
+  return isSameTopic && one.qos === other.qos && Buffer.compare(one.data, other.data) === 0;
 }

@@ -102,6 +102,29 @@ test("keeps to what the broker can take: Receive Maximum of the session is what 
   assert.equal(connect.properties?.receiveMaximum, 32);
 });
 
+test("a message id that is used for another message is refused until the last one has ended", async (t) => {
+  const { broker, device, topicId } = await connected(t);
+  device.publishes(topicId, "old", { qos: 2 });
+  await broker.takes("publish");
+  broker.say({ cmd: "pubrec", messageId: 9, reasonCode: 0 });
+  await device.hears("pubrec");
+  device.publishes(topicId, "new", { qos: 2 });
+  assert.equal((await device.hears("puback")).returnCode, 1);
+  // The broker has the old one, and the device will not release it.
+  await broker.takes("pubrel");
+  device.publishes(topicId, "new", { qos: 1 });
+  assert.equal((await device.hears("puback")).returnCode, 1);
+  broker.say({ cmd: "pubcomp", messageId: 9, reasonCode: 0 });
+  await isToldNothing(device);
+  device.publishes(topicId, "new", { qos: 1, dup: true });
+  assert.equal(String((await broker.takes("publish", 2)).payload), "new");
+  device.publishes(topicId, "another", { qos: 1 });
+  assert.equal((await device.hears("puback")).returnCode, 1);
+  broker.say({ cmd: "puback", messageId: 9, reasonCode: 0 });
+  assert.equal((await device.hears("puback")).returnCode, 0);
+  assert.equal(broker.packets.filter(({ cmd }) => cmd === "pubrel").length, 1);
+});
+
 test("goes on when a device gives up messages half way, again and again", async (t) => {
   const { broker, device, topicId } = await connected(t);
   for (let messageId = 1; messageId <= 40; messageId += 1) {
