@@ -158,13 +158,14 @@ export class Client {
   /** §6.2, §6.3; and §6.14, when a client that slept comes back. */
   async #onConnect(packet: Connect): Promise<void> {
     const isSleeping = this.#mode === "asleep" || this.#mode === "awake";
-    const isSame = this.#connect && encodePacket(this.#connect).equals(encodePacket(packet));
+    const last = this.#connect;
+    const isSame = last && encodePacket(last).equals(encodePacket(packet));
     if (this.#mode === "active" && this.#isQuiet && isSame) {
       return this.#say({ type: "connack", returnCode: RETURN_CODES.accepted });
     }
     this.#connect = packet;
     this.#conversation.untellTopics();
-    if (isSleeping && this.#canContinue(packet)) return this.#welcome();
+    if (isSleeping && !last?.cleanSession && this.#canContinue(packet)) return this.#welcome();
     await this.#leaveSession(isSleeping);
     if (this.#ending.signal.aborted) return;
     if (packet.cleanSession) this.#conversation.forgetTopics();
@@ -172,8 +173,13 @@ export class Client {
       this.#setMode("asking", "it has a will to tell");
       return this.#willPrompt.ask();
     }
-    const kept = packet.cleanSession ? undefined : await this.#options.wills.of(this.clientId);
-    await this.#open(packet, kept);
+    await this.#open(packet, await this.#keptWill(packet, isSleeping));
+  }
+
+  /** That of a clean session is not on disk, but was not taken back while the client slept. */
+  async #keptWill({ cleanSession }: Connect, isSleeping: boolean): Promise<Will | undefined> {
+    if (cleanSession) return undefined;
+    return isSleeping ? this.#will : this.#options.wills.of(this.clientId);
   }
 
   #canContinue({ cleanSession, will }: Connect): boolean {
@@ -292,12 +298,13 @@ export class Client {
     }
     if (!this.#connect?.cleanSession) await this.#options.wills.set(this.clientId, will);
     this.#say({ type, returnCode: RETURN_CODES.accepted });
-    if (this.#mode === "active") this.#conversation.resume();
+    if (this.#mode === "active" || this.#mode === "awake") this.#conversation.resume();
   }
 
   /** §6.12 without a duration, §6.14 with one: it goes to sleep. */
   async #onDisconnect(durationSeconds: number): Promise<void> {
-    if (durationSeconds > 0 && this.#session?.isOpen) {
+    const isSleeping = this.#mode === "asleep" || this.#mode === "awake";
+    if (durationSeconds > 0 && (isSleeping || this.#session?.isOpen)) {
       this.#sleepSeconds = durationSeconds;
       this.#conversation.pause();
       this.#fallAsleep(`for ${durationSeconds} s`);
@@ -322,11 +329,13 @@ export class Client {
       this.#say({ type: "pingresp" });
       return;
     }
-    if (this.#mode !== "asleep") return;
+    if (this.#mode !== "asleep" && this.#mode !== "awake") return;
     if (!this.#session?.isOpen || this.#isForgotten) {
       this.#dismiss("its session is gone");
       return;
     }
+    // The sleep timer stands still; who does not answer is noticed by the retries.
+    this.#watch(0);
     this.#setMode("awake", "it asks for its messages");
     this.#conversation.resume();
   }
@@ -391,7 +400,7 @@ export class Client {
   }
 
   /** Begins to count the silence; a duration of 0 allows any. */
-  #watch(durationSeconds: number, reason: string): void {
+  #watch(durationSeconds: number, reason = ""): void {
     clearTimeout(this.#silence);
     this.#silence = undefined;
     if (durationSeconds === 0) return;

@@ -21,6 +21,7 @@ export function silentBroker(t: After, properties: IConnackPacket["properties"] 
       packets.push(packet);
       if (packet.cmd === "connect")
         say({ cmd: "connack", reasonCode: 0, sessionPresent: !packet.clean, properties });
+      if (packet.cmd === "disconnect") theirs.end();
     });
     theirs.on("data", (chunk) => read.parse(chunk));
     return ours;
