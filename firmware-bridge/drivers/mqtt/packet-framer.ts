@@ -14,7 +14,8 @@ export type Piece =
 const CONNECT_FIRST_BYTE = 0x10;
 /** Protocol name, version, flags, keep alive and the length of a client id (clause 3.1.2). */
 const CONNECT_LENGTH_MIN = 12;
-const PROTOCOL_NAMES = [Buffer.from("\0\x04MQTT"), Buffer.from("\0\x06MQIsdp")];
+const MQTT_3_1_NAME = Buffer.from("\0\x06MQIsdp");
+const PROTOCOL_NAMES = [Buffer.from("\0\x04MQTT"), MQTT_3_1_NAME];
 
 /** What a client may send, with its only flags (clause 2.2.2); PUBLISH has flags of its own. */
 const FLAGS_BY_TYPE = new Map([
@@ -28,11 +29,15 @@ const FLAGS_BY_TYPE = new Map([
   [14, 0],
   [15, 0],
 ]);
+/** In MQTT 3.1 these three are messages of QoS 1, which may be sent again with DUP (§2.1). */
+const AGAIN_IN_MQTT_3_1 = new Set([0x6a, 0x8a, 0xaa]);
 const PUBLISH = 3;
 const PUBLISH_QOS_3 = 0x06;
 const EMPTY = new Uint8Array(0);
 
-type Match = { readonly is: "no" | "partial" } | { readonly is: "yes"; readonly total: number };
+type Match =
+  | { readonly is: "no" | "partial" }
+  | { readonly is: "yes"; readonly total: number; readonly isMqtt31: boolean };
 
 /**
  * hunting: no packet is known to begin here, all but a CONNECT is skipped. Else within a CONNECT,
@@ -42,6 +47,7 @@ export class PacketFramer {
   readonly #packetBytesMax: number;
   #hunting = true;
   #noiseTold = false;
+  #isMqtt31 = false;
   /** The beginning of a header that is not complete. */
   #held: Uint8Array = EMPTY;
   #connect: Buffer | undefined;
@@ -118,10 +124,10 @@ export class PacketFramer {
     if (first === CONNECT_FIRST_BYTE) {
       const match = this.#match(all, at);
       if (match.is === "partial") return this.#hold(all, at);
-      if (match.is === "yes") return this.#beginConnect(match.total, at);
+      if (match.is === "yes") return this.#beginConnect(match, at);
       return this.#lose("a CONNECT without the protocol's name", all, at, pieces);
     }
-    if (!isClientsFirstByte(first)) {
+    if (!isClientsFirstByte(first) && !(this.#isMqtt31 && AGAIN_IN_MQTT_3_1.has(first))) {
       return this.#lose(`no packet begins with 0x${hex(first)}`, all, at, pieces);
     }
     if (value === PARTIAL) return this.#hold(all, at);
@@ -134,8 +140,9 @@ export class PacketFramer {
     return at;
   }
 
-  #beginConnect(total: number, at: number): number {
+  #beginConnect({ total, isMqtt31 }: Extract<Match, { is: "yes" }>, at: number): number {
     this.#hunting = false;
+    this.#isMqtt31 = isMqtt31;
     this.#noiseTold = false;
     this.#connect = Buffer.allocUnsafe(total);
     this.#connectFilled = 0;
@@ -152,7 +159,7 @@ export class PacketFramer {
     }
     const skippedTo = found < 0 ? all.length : found;
     if (skippedTo > at) this.#tellNoise("no CONNECT", all.subarray(at, skippedTo), pieces);
-    if (match.is === "yes") return this.#beginConnect(match.total, found);
+    if (match.is === "yes") return this.#beginConnect(match, found);
     return this.#hold(all, skippedTo);
   }
 
@@ -185,8 +192,9 @@ export class PacketFramer {
       return name.subarray(0, there.length).equals(there);
     });
     if (begun.length === 0) return { is: "no" };
-    const isWhole = begun.some((name) => all.length >= end + name.length);
-    return isWhole ? { is: "yes", total } : { is: "partial" };
+    const whole = begun.find((name) => all.length >= end + name.length);
+    if (!whole) return { is: "partial" };
+    return { is: "yes", total, isMqtt31: whole === MQTT_3_1_NAME };
   }
 }
 

@@ -39,6 +39,8 @@ class Device extends LiveLink {
   constructor() {
     super();
     this.#parser.on("packet", (packet) => this.heard.push(packet));
+    // It knows no AUTH.
+    this.#parser.on("error", () => {});
   }
 
   protected override onWritten(bytes: Buffer): void {
@@ -315,6 +317,52 @@ test("shows no password in what it did not understand", async () => {
   await ended;
   assert.equal(shown.length, 2);
   for (const bytes of shown) assert.ok(!bytes.includes("se"), bytes);
+});
+
+/** What a client of MQTT 5 may say after its CONNECT, each type once. */
+const OF_CLIENTS = [
+  { cmd: "auth", reasonCode: 0x18, properties: { authenticationMethod: "x" } },
+  { cmd: "subscribe", messageId: 1, subscriptions: [{ topic: "t", qos: 2, nl: true }] },
+  { cmd: "unsubscribe", messageId: 2, unsubscriptions: ["t"] },
+  { cmd: "publish", topic: "t", payload: "x", qos: 2, messageId: 3, properties: { topicAlias: 5 } },
+  { cmd: "puback", messageId: 4, reasonCode: 0x10 },
+  { cmd: "pubrec", messageId: 5, reasonCode: 0x97 },
+  { cmd: "pubrel", messageId: 6, reasonCode: 0x92 },
+  { cmd: "pubcomp", messageId: 7, reasonCode: 0x92 },
+  { cmd: "pingreq" },
+  { cmd: "disconnect", reasonCode: 4 },
+].map((packet) => generate(packet as unknown as Packet, { protocolVersion: 5 }));
+
+test("hands all that a client says to the broker as it is, AUTH before CONNACK included", async (t) => {
+  const [ours, brokers] = duplexPair();
+  const { device, host } = running(t, { ...doorTo(0), open: () => ours });
+  const heard: Buffer[] = [];
+  brokers.on("data", (bytes) => heard.push(bytes));
+  const hears = (expected: Buffer) =>
+    waitFor(`${expected.length} bytes`, () => Buffer.concat(heard).equals(expected));
+  const connect = connectPacket({ protocolVersion: 5 });
+  device.say(connect);
+  await hears(connect);
+  const challenge = OF_CLIENTS[0] ?? Buffer.of();
+  brokers.write(challenge);
+  await waitFor("the challenge", () => Buffer.concat(device.written).equals(challenge));
+  for (const packet of OF_CLIENTS) device.say(packet);
+  await hears(Buffer.concat([connect, ...OF_CLIENTS]));
+  assert.deepEqual(host.faults, []);
+  assert.equal(host.frames(), 1 + OF_CLIENTS.length);
+});
+
+test("takes a length that no packet has for noise: the will speaks, and the next CONNECT is served", async (t) => {
+  const { broker, device, host } = await connected(t);
+  device.say(Uint8Array.of(0x30, 0xff, 0xff, 0xff, 0x7f, 0, 1, 0x74));
+  await waitFor("the will", () => wills(broker) === 1);
+  device.say(publish("noise"));
+  device.say(connectPacket());
+  await waitFor("a second CONNACK", () => device.heard.length === 2);
+  device.say(publish("heard"));
+  await device.hears("puback");
+  assert.deepEqual(broker.texts("t"), ["heard"]);
+  assert.deepEqual(host.faults, ["a packet is longer than 65536 bytes"]);
 });
 
 test("survives whatever a device may say", async (t) => {

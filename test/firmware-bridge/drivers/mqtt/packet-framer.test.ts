@@ -109,6 +109,21 @@ test("loses the thread at what no client sends, and finds it at the next CONNECT
   }
 });
 
+test("follows what MQTT 3.1 alone says again with DUP: PUBREL, SUBSCRIBE and UNSUBSCRIBE", () => {
+  const old = generate({
+    ...{ cmd: "connect", protocolId: "MQIsdp", protocolVersion: 3 },
+    ...{ clientId: "box", clean: true, keepalive: 60 },
+  } as IConnectPacket);
+  for (const first of [0x6a, 0x8a, 0xaa]) {
+    const again = Uint8Array.of(first, 2, 0, 9);
+    const followed = (connect: Uint8Array) =>
+      frame([Buffer.concat([connect, again, PING])]).map(({ kind }) => kind);
+    assert.deepEqual(followed(old), ["connect", "bytes"]);
+    assert.deepEqual(followed(CONNECT), ["connect", "fault"]);
+    assert.deepEqual(followed(Buffer.concat([old, CONNECT])), ["connect", "connect", "fault"]);
+  }
+});
+
 test("holds a packet of the very limit, and not one of a byte more", () => {
   const publish = (bytes: number) =>
     Buffer.concat([Uint8Array.of(0x30, bytes), Buffer.alloc(bytes)]);
