@@ -319,6 +319,31 @@ test("shows no password in what it did not understand", async () => {
   for (const bytes of shown) assert.ok(!bytes.includes("se"), bytes);
 });
 
+test("holds the broker back while the device takes little, and loses nothing of what it says", async (t) => {
+  const [ours, brokers] = duplexPair();
+  const { device } = running(t, { ...doorTo(0), open: () => ours });
+  const gate = Promise.withResolvers<void>();
+  const { write } = device.link;
+  Object.assign(device.link, {
+    write: async (bytes: Uint8Array) => {
+      await gate.promise;
+      await write(bytes);
+    },
+  });
+  device.say(connectPacket());
+  const said: Buffer[] = [Buffer.of(0x20, 2, 0, 0)];
+  for (let index = 0; index < 200; index += 1) {
+    said.push(publish(`${index} `.padEnd(4_000, "x"), { qos: 0 }));
+  }
+  for (const packet of said) brokers.write(packet);
+  const total = Buffer.concat(said).length;
+  await waitFor("the CONNECT to be there", () => brokers.read());
+  assert.ok(brokers.writableLength > total - 100_000, `${brokers.writableLength} of ${total} wait`);
+  gate.resolve();
+  await waitFor("all of it", () => Buffer.concat(device.written).length === total);
+  assert.ok(Buffer.concat(device.written).equals(Buffer.concat(said)));
+});
+
 /** What a client of MQTT 5 may say after its CONNECT, each type once. */
 const OF_CLIENTS = [
   { cmd: "auth", reasonCode: 0x18, properties: { authenticationMethod: "x" } },
