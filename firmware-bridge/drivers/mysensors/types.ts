@@ -122,7 +122,7 @@ const VALUES_BY_SENSOR: readonly string[] = [
   "uv", // S_UV
   "weight impedance", // S_WEIGHT
   "watt kwh var va power_factor", // S_POWER
-  "hvac_setpoint_heat hvac_flow_state temp", // S_HEATER
+  "hvac_setpoint_heat hvac_flow_state hvac_speed temp status", // S_HEATER
   "distance", // S_DISTANCE
   "light_level level", // S_LIGHT_LEVEL
   "", // S_ARDUINO_NODE
@@ -137,9 +137,9 @@ const VALUES_BY_SENSOR: readonly string[] = [
   "rgb watt", // S_RGB_LIGHT
   "rgbw watt", // S_RGBW_LIGHT
   "rgb", // S_COLOR_SENSOR
-  "hvac_setpoint_heat hvac_setpoint_cool hvac_flow_state hvac_flow_mode hvac_speed temp", // S_HVAC
+  "hvac_setpoint_heat hvac_setpoint_cool hvac_flow_state hvac_flow_mode hvac_speed temp status", // S_HVAC
   "voltage current impedance", // S_MULTIMETER
-  "status tripped", // S_SPRINKLER
+  "status tripped armed", // S_SPRINKLER
   "tripped armed", // S_WATER_LEAK
   "tripped armed level", // S_SOUND
   "tripped armed level", // S_VIBRATION
