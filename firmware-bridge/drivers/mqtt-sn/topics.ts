@@ -26,7 +26,9 @@ export class Topics {
   readonly #refused = new Set<string>();
   /** By name, the predefined ids and short names by which the client subscribed last. */
   readonly #chosen = new Map<string, TopicReference>();
-  #last = 0;
+  /** What a client asks for counts up, what it has to be told counts down (see #freeId). */
+  #lastAsked = 0;
+  #lastTold = TOPIC_ID_MAX + 1;
 
   constructor(predefined: ReadonlyMap<number, string>, countMax: number) {
     this.#predefined = predefined;
@@ -40,7 +42,7 @@ export class Topics {
 
   /** The id that the client asked for (§6.5); undefined when there is no room for another. */
   register(name: string): number | undefined {
-    const entry = this.#entryOf(name);
+    const entry = this.#entryOf(name, "asked");
     if (!entry) return undefined;
     entry.pinned = true;
     entry.told = true;
@@ -49,7 +51,7 @@ export class Topics {
 
   /** The id for a topic that the client has to be told of (§6.10); undefined without room. */
   assign(name: string): number | undefined {
-    return this.#entryOf(name)?.id;
+    return this.#entryOf(name, "told")?.id;
   }
 
   /** The client took the id. */
@@ -116,7 +118,7 @@ export class Topics {
     return short.length === 2 ? { kind: "short", id: short.readUInt16BE() } : undefined;
   }
 
-  #entryOf(name: string): Entry | undefined {
+  #entryOf(name: string, why: "asked" | "told"): Entry | undefined {
     const known = this.#entries.get(name);
     if (known) {
       this.#entries.delete(name);
@@ -124,7 +126,7 @@ export class Topics {
       return known;
     }
     if (this.#entries.size >= this.#countMax && !this.#makeRoom()) return undefined;
-    const entry = { id: this.#freeId(), pinned: false, told: false };
+    const entry = { id: this.#freeId(why), pinned: false, told: false };
     this.#entries.set(name, entry);
     this.#names.set(entry.id, name);
     return entry;
@@ -146,10 +148,17 @@ export class Topics {
     this.#refused.add(name);
   }
 
-  #freeId(): number {
-    do this.#last = (this.#last % TOPIC_ID_MAX) + 1;
-    while (this.#names.has(this.#last));
-    return this.#last;
+  /**
+   * After a restart of this process a client may still publish by an id of before. That must be
+   * unknown then (§6.6), not the id of a topic that a wildcard brought first.
+   */
+  #freeId(why: "asked" | "told"): number {
+    let id: number;
+    do {
+      if (why === "asked") id = this.#lastAsked = (this.#lastAsked % TOPIC_ID_MAX) + 1;
+      else id = this.#lastTold = this.#lastTold > 1 ? this.#lastTold - 1 : TOPIC_ID_MAX;
+    } while (this.#names.has(id));
+    return id;
   }
 }
 

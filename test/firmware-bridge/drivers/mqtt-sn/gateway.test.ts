@@ -157,6 +157,37 @@ test("§6.8: QoS -1 goes to the broker without a connection, and has no answer",
   assert.deepEqual(device.told, []);
 });
 
+test("§6.8: QoS -1 of a client that is connected goes by its own session, by any topic id", async (t) => {
+  const { device, host } = onLine(t, broker, { publish_without_connection: false });
+  const minusOne = { qos: -1, messageId: 0 } as const;
+  device.publishes(0, "refused", { ...minusOne, topic: short("n1") });
+  await device.connects("sn-minus");
+  device.publishes(await device.registers("minus/one"), "1", minusOne);
+  await heard("minus/one=1");
+  device.publishes(99, "of no topic", minusOne);
+  device.say({ type: "pingreq", clientId: undefined });
+  await device.hears("pingresp");
+  assert.equal(host.faults.length, 2);
+  assert.deepEqual(broker.texts("n1"), []);
+});
+
+test("§5.4.12: Retain goes both ways", async (t) => {
+  const { device } = onLine(t, broker);
+  await device.connects("sn-retain");
+  device.publishes(await device.registers("kept/sn"), "kept", { retain: true });
+  await device.hears("puback");
+  await device.subscribes("kept/sn");
+  const kept = await device.isTold();
+  assert.deepEqual([kept.text, kept.retain], ["kept", true]);
+  device.acknowledges(kept);
+  await broker.publish("kept/sn", "live");
+  const live = await device.isTold();
+  assert.deepEqual([live.text, live.retain], ["live", false]);
+  device.acknowledges(live);
+  device.publishes(0, "", { topic: { kind: "normal", id: live.topic.id }, retain: true, qos: 0 });
+  assert.equal((await device.isTold()).text, "");
+});
+
 test("takes any number of messages that come at once, and some behind a CONNECT", async (t) => {
   const { device } = onLine(t, broker);
   const publish = { type: "publish", dup: false, qos: 0, retain: false, messageId: 0 } as const;

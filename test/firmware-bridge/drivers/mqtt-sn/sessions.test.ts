@@ -59,6 +59,39 @@ test("§6.3: the four ways of CleanSession and Will", async (t) => {
   assert.deepEqual(await connects(false), [false, undefined, kept]);
 });
 
+test("§5.4.7, §5.4.22: a will has the QoS and Retain of its message, also when it is changed", async (t) => {
+  const silent = silentBroker(t);
+  const { device } = onLine(t, silent);
+  const connect = { type: "connect", cleanSession: true, protocolId: 1 } as const;
+  const willOf = async (nth: number) => {
+    const { topic, payload, qos, retain } = (await silent.takes("connect", nth)).will ?? {};
+    return [topic, String(payload), qos, retain];
+  };
+  device.say({ ...connect, will: true, durationSeconds: 60, clientId: "se-10" });
+  await device.hears("willtopicreq");
+  device.say({ type: "willtopic", will: { qos: 2, retain: true, topic: "w" } });
+  await device.hears("willmsgreq");
+  device.say({ type: "willmsg", message: Buffer.from("gone") });
+  await device.hears("connack");
+  assert.deepEqual(await willOf(1), ["w", "gone", 2, true]);
+  device.say({ type: "willtopicupd", will: { qos: 0, retain: false, topic: "v" } });
+  assert.equal((await device.hears("willtopicresp")).returnCode, 0);
+  assert.deepEqual(await willOf(2), ["v", "gone", 0, false]);
+  for (const will of [
+    { qos: -1, retain: false, topic: "w" },
+    { qos: 0, retain: false, topic: "w/#" },
+  ] as const) {
+    device.say({ type: "willtopicupd", will });
+    assert.equal((await device.hears("willtopicresp")).returnCode, 3);
+    device.say({ ...connect, will: true, durationSeconds: 60, clientId: "se-10" });
+    await device.hears("willtopicreq");
+    device.say({ type: "willtopic", will });
+    assert.equal((await device.hears("connack")).returnCode, 3);
+    device.say({ ...connect, will: false, durationSeconds: 60, clientId: "se-10" });
+    await device.hears("connack");
+  }
+});
+
 test("§6.3: who wakes from a clean session by CONNECT without CleanSession keeps it from then on", async (t) => {
   const silent = silentBroker(t);
   const { device } = onLine(t, silent);

@@ -31,13 +31,32 @@ test("§6.7: predefined ids and short names need no registration", () => {
 test("§6.10: a topic that the client was not told of needs a REGISTER, also after a new CONNECT", () => {
   const some = topics();
   assert.equal(some.referenceTo("a/1"), undefined);
-  assert.equal(some.assign("a/1"), 1);
+  assert.equal(some.assign("a/1"), 65_534);
   assert.equal(some.referenceTo("a/1"), undefined);
   some.tell("a/1");
-  assert.deepEqual(some.referenceTo("a/1"), { kind: "normal", id: 1 });
+  assert.deepEqual(some.referenceTo("a/1"), { kind: "normal", id: 65_534 });
   some.untell();
   assert.equal(some.referenceTo("a/1"), undefined);
-  assert.equal(some.nameOf({ kind: "normal", id: 1 }), "a/1");
+  assert.equal(some.nameOf({ kind: "normal", id: 65_534 }), "a/1");
+});
+
+test("takes an id of before a restart for no other topic, whatever wildcards bring meanwhile", () => {
+  const before = topics(10);
+  const ids = ["up/1", "up/2", "up/3"].map((name) => before.register(name) ?? 0);
+  const after = topics(10);
+  for (let count = 0; count < 5; count += 1) after.assign(`wild/${count}`);
+  for (const id of ids) assert.equal(after.nameOf({ kind: "normal", id }), undefined);
+  assert.deepEqual(after.register("up/1"), ids[0]);
+});
+
+test("gives ids without end, of each kind, and none twice at once", () => {
+  const some = topics(4);
+  for (let count = 0; count < 70_000; count += 1) some.assign(`wild/${count}`);
+  const ids = ["a", "b", "c"].map((name) => some.register(name));
+  const known = Array.from({ length: 65_536 }, (_, id) => some.nameOf({ kind: "normal", id }));
+  assert.equal(known.filter((name) => name !== undefined).length, 4);
+  assert.equal(new Set(ids).size, 3);
+  assert.deepEqual([known[0], known[65_535]], [undefined, undefined]);
 });
 
 test("registers what the client says it does not know, predefined ids and short names included", () => {
