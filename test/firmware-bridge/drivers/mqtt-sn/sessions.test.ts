@@ -179,6 +179,29 @@ test("§6.14: a client that asks again while it is awake, or changes its will, g
   await heard("will/se-7=new");
 });
 
+test("§6.14: PINGRESP comes behind the whole of QoS 2, and who sleeps half way is released later", async (t) => {
+  const { device } = await connected(t, "se-11");
+  await device.subscribes("down/se-11", 2);
+  await saysGoodbye(device, 30);
+  await broker.publish("down/se-11", "once", 2);
+  const message = await waitFor("the message", async () => {
+    device.say({ type: "pingreq", clientId: "se-11" });
+    const answer = await device.next();
+    return answer.type === "publish" ? answer : undefined;
+  });
+  const { messageId } = message;
+  device.say({ type: "pubrec", messageId });
+  await device.hears("pubrel");
+  await saysGoodbye(device, 30);
+  // The client id may be left out.
+  device.say({ type: "pingreq", clientId: undefined });
+  assert.equal((await device.hears("pubrel")).messageId, messageId);
+  device.say({ type: "pubcomp", messageId });
+  await device.hears("pingresp");
+  await isHere(device, "se-11");
+  assert.equal(device.told.filter(({ type }) => type === "publish").length, 1);
+});
+
 test("§5.4.21: a client that asks for its messages in the place of another has to connect", async (t) => {
   const { device, host } = await connected(t, "se-8");
   device.say({ type: "pingreq", clientId: "se-8" });
