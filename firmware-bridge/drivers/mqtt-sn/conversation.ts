@@ -153,7 +153,7 @@ export class Conversation {
         this.#publications.onPuback(packet);
         break;
       case "pubrec":
-        this.#publications.onPubrec(packet);
+        this.#publications.onPubrec(packet, this.#session);
         break;
       case "pubcomp":
         this.#publications.onPubcomp(packet.messageId ?? 0);

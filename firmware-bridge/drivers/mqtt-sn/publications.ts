@@ -14,7 +14,10 @@ import { isTopicName, type Topics } from "./topics.ts";
 /** §6.6 allows one; who has more on their way is asked to wait. */
 const UNFINISHED_MAX = 16;
 
-/** QoS 2: published → received → released, or abandoned; QoS 1 stays published. */
+/**
+ * QoS 2: published → received → released; QoS 1 stays published. Any → abandoned, when the device
+ * has another message with its id: then it is brought to its end without a word to the device.
+ */
 interface Unfinished {
   readonly packet: Publish;
   state: "published" | "received" | "released" | "abandoned";
@@ -62,11 +65,11 @@ export class Publications {
 
   release(messageId: number, session: BrokerSession): void {
     const known = this.#unfinished.get(messageId);
-    // Said again: the broker has it, and will answer.
-    if (known?.state === "released") return;
+    // Said again: the broker has it, and will answer, or it comes to its end by itself.
+    if (known?.state === "released" || known?.state === "abandoned") return;
     if (messageId === 0) return;
     // Unknown here, it may be known to the broker from an earlier connection.
-    const sent = known?.state === "abandoned" || session.send({ cmd: "pubrel", messageId });
+    const sent = session.send({ cmd: "pubrel", messageId });
     if (known && sent) known.state = "released";
   }
 
@@ -74,17 +77,25 @@ export class Publications {
     const known = this.#unfinished.get(messageId);
     if (!known) return;
     this.#unfinished.delete(messageId);
+    if (known.state === "abandoned") return;
     const { id: topicId } = known.packet.topic;
     const returnCode = returnCodeOf(reasonCode);
     this.#options.answer({ type: "puback", topicId, messageId, returnCode });
   }
 
-  onPubrec({ messageId = 0, reasonCode }: Pick<IPubackPacket, "messageId" | "reasonCode">): void {
+  onPubrec(
+    { messageId = 0, reasonCode }: Pick<IPubackPacket, "messageId" | "reasonCode">,
+    session: BrokerSession | undefined,
+  ): void {
     const known = this.#unfinished.get(messageId);
     if (!known) return;
     // A refusal ends the exchange [MQTT 5.0, §4.3.3]; PUBREC has no room for it, PUBACK has.
     if (isRefusal(reasonCode)) {
       this.onPuback({ cmd: "puback", messageId, reasonCode: reasonCode ?? 0 });
+      return;
+    }
+    if (known.state === "abandoned") {
+      session?.send({ cmd: "pubrel", messageId });
       return;
     }
     known.state = "received";
@@ -135,9 +146,8 @@ export class Publications {
   /** To the broker it would be the last message again; that one the device has given up. */
   #reused(packet: Publish, known: Unfinished, session: BrokerSession): void {
     const { messageId } = packet;
-    if (known.state === "received" && session.send({ cmd: "pubrel", messageId })) {
-      known.state = "abandoned";
-    }
+    const isReleased = known.state !== "received" || session.send({ cmd: "pubrel", messageId });
+    if (isReleased) known.state = "abandoned";
     this.#refuse(packet, RETURN_CODES.congestion);
   }
 
