@@ -31,6 +31,8 @@ export class Slave {
   readonly #silentMsMax: number;
   /** By channel, what is wrong with it. */
   readonly #errors = new Map<string, string>();
+  /** What the log has of them: each once, since a busy device may come and go with each poll. */
+  readonly #logged = new Set<string>();
   #way: Way | undefined;
   #isOnline = false;
   #misses = 0;
@@ -140,6 +142,10 @@ export class Slave {
     else this.#errors.set(channel, error);
     const told = { channel, function: table, address, error: error ?? null };
     this.#publish(ERROR_CHANNEL, JSON.stringify(told));
+    const known = `${channel} ${error}`;
+    if (error === undefined || this.#logged.has(known)) return;
+    this.#logged.add(known);
+    this.#host.log.warn({ device: this.settings.device, ...told }, "register not read");
   }
 
   #heard(): void {

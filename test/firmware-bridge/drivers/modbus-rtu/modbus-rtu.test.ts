@@ -154,8 +154,10 @@ test("counts polls that a slow line had no time for, and tells it in the log", a
 
 test("a register that the device refuses is told of once, and the others go on", async (t) => {
   const slave = new FakeSlave(1, { 0: 1, 2: 3 });
-  slave.refuses = (_, address, count) => (address <= 1 && address + count > 1 ? 2 : undefined);
-  const { host, bus } = running(
+  const refuses = (_: unknown, address: number, count: number) =>
+    address <= 1 && address + count > 1 ? 2 : undefined;
+  slave.refuses = refuses;
+  const { host, bus, log } = running(
     t,
     meter({ channel: "a", address: 0 }, { channel: "b", address: 1 }, { channel: "c", address: 2 }),
     [slave],
@@ -177,6 +179,14 @@ test("a register that the device refuses is told of once, and the others go on",
   await tells(device, "b", "0");
   await tells(device, "error", JSON.stringify({ ...error, error: null }));
   assert.equal(told(device, "error").length, 2);
+  slave.refuses = refuses;
+  await tells(device, "error", JSON.stringify(error));
+  // Who looks for it later finds it in the log.
+  const logged = log.filter(({ msg }) => msg === "register not read");
+  assert.deepEqual(
+    logged.map(({ device, channel, error }) => [device, channel, error]),
+    [["meter", "b", "illegal data address (2)"]],
+  );
 });
 
 test("a busy device is asked on, and told of once", async (t) => {
