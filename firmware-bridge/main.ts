@@ -50,7 +50,7 @@ async function start(settings: Settings, log: Log): Promise<Service> {
     const up = links.filter(({ supervisor }) => supervisor.mode === "up").length;
     notify.status(`${up} of ${links.length} links up`);
   };
-  const links = settings.links.map((link) => keep(link, devices, log, tellStatus));
+  const links = settings.links.map((link) => keep(link, devices, tellStatus));
   for (const { supervisor } of links) supervisor.start();
   const metrics = new Metrics();
   const flash = startFlashing(settings, links, {
@@ -82,12 +82,12 @@ async function start(settings: Settings, log: Log): Promise<Service> {
   };
 }
 
-function keep(settings: LinkSettings, devices: Devices, log: Log, onMode: () => void): Kept {
+function keep(settings: LinkSettings, devices: Devices, onMode: () => void): Kept {
   const host = devices.host(settings);
   const supervisor = new LinkSupervisor({
     settings,
     driver: createDriver(settings, host),
-    log,
+    log: host.log,
     onMode(mode, why) {
       if (mode === "absent" || mode === "failing" || mode === "lent") host.offline(why);
       onMode();

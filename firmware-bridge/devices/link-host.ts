@@ -107,7 +107,7 @@ export class LinkHost implements Host {
     if (nowMs - this.#faultLoggedAtMs < FAULT_LOG_MS_LEAST) return;
     this.#faultLoggedAtMs = nowMs;
     const bytes = frame && Buffer.from(frame.subarray(0, 64)).toString("hex");
-    this.log.warn({ link: this.path, reason, bytes, faults: this.#faults }, "not understood");
+    this.log.warn({ reason, bytes, faults: this.#faults }, "not understood");
   }
 
   /** The link is gone, and all devices with it. */

@@ -6,7 +6,6 @@ import type { Log } from "#runtime/log";
 export type LinkMode = "absent" | "opening" | "up" | "failing" | "lent" | "stopped";
 
 export class LinkState {
-  readonly #where: string;
   readonly #log: Log;
   readonly #onMode: (mode: LinkMode, why: string) => void;
   #mode: LinkMode = "opening";
@@ -15,8 +14,7 @@ export class LinkState {
   #lastFault = "";
   #lastWarning = "";
 
-  constructor(where: string, log: Log, onMode: (mode: LinkMode, why: string) => void) {
-    this.#where = where;
+  constructor(log: Log, onMode: (mode: LinkMode, why: string) => void) {
     this.#log = log;
     this.#onMode = onMode;
   }
@@ -44,13 +42,13 @@ export class LinkState {
 
   /** What stays the same is told once. */
   warn(what: string): void {
-    if (what !== this.#lastWarning) this.#log.warn({ link: this.#where, what }, "link warning");
+    if (what !== this.#lastWarning) this.#log.warn({ what }, "link warning");
     this.#lastWarning = what;
   }
 
   /** A fault that stays the same is told once, not at each try. */
   #tell(from: LinkMode, to: LinkMode, why: string): void {
-    const fields = { link: this.#where, from, to, why };
+    const fields = { from, to, why };
     const isFault = to === "failing" || to === "absent";
     const known = why === this.#lastFault || to === "opening";
     if (isFault) this.#lastFault = why;

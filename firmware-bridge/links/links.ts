@@ -40,6 +40,7 @@ export const LINK_LIMITS: LinkLimits = {
 export interface LinkOptions {
   readonly settings: LinkSettings;
   readonly driver: Driver;
+  /** Whose lines name the link. */
   readonly log: Log;
   /** Told of each mode, and why. */
   readonly onMode: (mode: LinkMode, why: string) => void;
@@ -77,7 +78,7 @@ export class LinkSupervisor {
     this.#options = options;
     this.#limits = options.limits ?? LINK_LIMITS;
     this.#place = placeOf(options.settings, options.roots ?? ROOTS);
-    this.#state = new LinkState(whereOf(options.settings), options.log, options.onMode);
+    this.#state = new LinkState(options.log, options.onMode);
   }
 
   get mode(): LinkMode {

@@ -71,6 +71,8 @@ test("tells an unplugged port within a second, and goes on when it is back", asy
   await pty.unplug();
   await is("offline", 1_000);
   assert.equal(await retainedAvailability(broker), "offline, retained");
+  // By the name that `sluice links` has for it.
+  await waitFor("the log", () => /"link":"box",.*"to":"absent",.*"link mode"/.test(bridge.output));
   const next = await Pty.open(t);
   await next.linkAs(bridge.port);
   await is("online", 5_000);
