@@ -69,9 +69,32 @@ function shapeFaults(
     if (known)
       return shapeFaults(known, value[key], [...keys, key], [{ keys, entries }, ...outers]);
     const free = Object.keys(entries).filter((name) => !Object.hasOwn(value, name));
-    const hint = outerHint(key, keys, outers) ?? nearestHint(key, free);
+    const hint =
+      outerHint(key, keys, outers) ??
+      innerHint(key, keys, { entries, value }) ??
+      nearestHint(key, free);
     return [{ keys: [...keys, key], what: `is not a known key${hint}` }];
   });
+}
+
+interface Table {
+  readonly entries: Readonly<Record<string, AnySchema>>;
+  readonly value: Readonly<Record<string, unknown>>;
+}
+
+/** Of several tables that have the key, the one that this table names: a link its driver. */
+function innerHint(
+  key: string,
+  keys: readonly Key[],
+  { entries, value }: Table,
+): string | undefined {
+  const all = Object.keys(entries).filter((name) => {
+    const inner = unwrap(entries[name] ?? {}).entries;
+    return inner !== undefined && Object.hasOwn(inner, key);
+  });
+  const named = all.filter((name) => Object.values(value).includes(name));
+  const places = (named.length > 0 ? named : all).map((name) => header([...keys, name]));
+  return places.length === 0 ? undefined : `; it is one of ${places.join(" or ")}`;
 }
 
 /** In TOML a key belongs to the last header above it, which is easily forgotten. */
@@ -87,7 +110,8 @@ function outerHint(
 }
 
 function nearestHint(key: string, known: readonly string[]): string {
-  const [nearest] = known.toSorted((a, b) => distance(key, a) - distance(key, b));
+  const [byDistance] = known.toSorted((a, b) => distance(key, a) - distance(key, b));
+  const nearest = known.find((it) => it.startsWith(key)) ?? byDistance;
   return nearest === undefined ? "" : `; the nearest known key is "${nearest}"`;
 }
 

@@ -40,8 +40,19 @@ const linePattern = v.pipe(
 const levels = (allowed: string) =>
   v.pipe(v.string(allowed), v.regex(/^[^/+#\p{Control}]+(?:\/[^/+#\p{Control}]+)*$/u, allowed));
 
+const CHANNEL_ALLOWED = "allowed: topic levels, as {sensor}/{name}, none of them empty";
+
+const channelTemplate = v.pipe(
+  levels(CHANNEL_ALLOWED),
+  v.check(
+    (template) => !/[{}]/.test(new Template(template).text),
+    `${CHANNEL_ALLOWED}, and each { with its }`,
+  ),
+);
+
 const commandTemplate = v.pipe(
   text,
+  v.check((template) => !/\{(?:channel|payload)/.test(new Template(template).text), COMMAND_PLACES),
   v.check(
     (template) => new Template(template).names.every((it) => /^(channel|payload)$/.test(it)),
     COMMAND_PLACES,
@@ -62,7 +73,7 @@ export const CONTENT_KEYS = {
   columns: v.optional(v.array(name), []),
   separator: v.optional(v.pipe(v.string(), v.length(1, "allowed: one character")), ","),
   patterns: v.optional(v.array(linePattern), []),
-  channel: v.optional(levels("allowed: topic levels, as {sensor}/{name}, none of them empty")),
+  channel: v.optional(channelTemplate),
   value: v.optional(text),
   command: v.optional(commandTemplate),
   commands: v.optional(

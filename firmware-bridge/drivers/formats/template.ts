@@ -23,6 +23,11 @@ export class Template {
     return this.#parts.filter((_, index) => index % 2 === 1);
   }
 
+  /** What stands between its places. */
+  get text(): string {
+    return this.#parts.filter((_, index) => index % 2 === 0).join("");
+  }
+
   /** The bytes with all places filled; undefined where a value is missing. */
   fill(lookUp: Lookup): Buffer | undefined {
     const filled: Buffer[] = [];

@@ -108,6 +108,8 @@ test("names the nearest known key, the file and the line", () => {
       'sluice.toml:3: status.adress is not a known key; the nearest known key is "address"',
     '[[links]]\npath = "/dev/x"\nbaudrate = 9600':
       'sluice.toml:4: links[0].baudrate is not a known key; the nearest known key is "baud_rate"',
+    '[[links]]\npath = "/dev/x"\nstop = 2':
+      'sluice.toml:4: links[0].stop is not a known key; the nearest known key is "stop_bits"',
     "[acess]": 'sluice.toml:2: acess is not a known key; the nearest known key is "access"',
   };
   for (const [text, fault] of Object.entries(cases)) assert.equal(faultOf(gateway(text)), fault);
@@ -119,6 +121,17 @@ test("says of a key below the wrong header where it goes", () => {
     "sluice.toml:5: links[0].rs485.baud_rate is not a known key; it is one of [[links]], and goes above [links.rs485]",
     "sluice.toml:6: links[0].rs485.data is not a known key; it is one of the top of the file, and goes above [links.rs485]",
   ]);
+});
+
+test("says of a key above the table that it is of which table that is", () => {
+  const link = (...lines: string[]) => gateway(`[[links]]\npath = "/dev/x"\n${lines.join("\n")}`);
+  const fault = (text: string, where: string) => {
+    const message = RegExp(`is not a known key; it is one of ${where}$`, "m");
+    assert.throws(() => parseSettings(text, PATH, driverTables), { message });
+  };
+  fault(link('driver = "modbus-rtu"', "slaves = []"), "\\[links\\.modbus-rtu\\]");
+  fault(link('format = "json"'), "\\[links\\.frames\\] or \\[links\\.lines\\]");
+  fault(gateway("discovery_prefix = 'x'"), "\\[bridge\\]");
 });
 
 test("says how an array of tables is written", () => {

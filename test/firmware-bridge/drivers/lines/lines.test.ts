@@ -566,6 +566,8 @@ test("tells at the check of the settings what no line or command could be read o
     'format = "csv"\nchannel = "{a}"': /channel .*of numbers, as \{1\}, not \{a\}/,
     'format = "csv"\ncolumns = ["a"]\nchannel = "{2}{1}"': /channel .*\{a\}, not \{1\}/,
     'format = "csv"\ncolumns = ["a"]\nchannel = "{a}"\nvalue = "{b}"': /value .*\{a\}, not \{b\}/,
+    'format = "json"\nchannel = "{sensor"': /channel .*each \{ with its \}/,
+    'command = "SET {payload"': /command .*\{channel\} and \{payload\}/,
     'channel = "a//b"': /channel .*none of them empty/,
     'channel = "a/#"': /channel .*topic levels/,
     'command = "SET {chanel}"': /command .*\{channel\} and \{payload\}/,
