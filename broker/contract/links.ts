@@ -49,9 +49,9 @@ export interface LinkStatus {
 export interface DeviceStatus {
   readonly device: string;
   readonly online: boolean;
-  /** Of a device that is offline, in an operator's words; null of any other. */
+  /** Why it is offline, or is not at the broker, in an operator's words; null if neither is so. */
   readonly why: string | null;
-  /** Since when it is online, or offline. */
+  /** Since when that is so. */
   readonly sinceMs: number;
   /** Messages that were taken from the driver. */
   readonly messages: number;

@@ -54,6 +54,7 @@ export class Connection {
   #connected = false;
   #lastFault = "";
   #filters: readonly Filter[];
+  #faultSinceMs = Date.now();
   #ended: Promise<void> | undefined;
 
   constructor(options: ConnectionOptions) {
@@ -63,6 +64,12 @@ export class Connection {
 
   get connected(): boolean {
     return this.#connected;
+  }
+
+  /** Why the broker was not reached at the last try, and since when; undefined while it is. */
+  get trouble(): { readonly why: string; readonly sinceMs: number } | undefined {
+    if (this.#connected || this.#lastFault === "") return undefined;
+    return { why: `not at the broker: ${this.#lastFault}`, sinceMs: this.#faultSinceMs };
   }
 
   start(): void {
@@ -199,6 +206,7 @@ export class Connection {
   /** A fault that stays the same is told once, not at each try. */
   #tellFault(why: string): void {
     const fields = { why };
+    if (this.#lastFault === "") this.#faultSinceMs = Date.now();
     if (why === this.#lastFault) this.#options.log.debug(fields, "not at the broker");
     else this.#options.log.warn(fields, "not at the broker");
     this.#lastFault = why;

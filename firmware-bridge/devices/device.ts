@@ -104,14 +104,15 @@ export class MqttDevice implements Device {
     return this.#presence.availability === "online";
   }
 
-  /** Why it is offline; undefined when it is not. */
+  /** Why it is offline, or nobody hears of it; undefined when neither is so. */
   get why(): string | undefined {
-    return this.#presence.why;
+    return this.#presence.why ?? this.#connection.trouble?.why;
   }
 
-  /** Since when it is online, or offline, in ms of Unix time. */
+  /** Since when that is so, in ms of Unix time. */
   get sinceMs(): number {
-    return this.#presence.sinceMs;
+    const { why, sinceMs } = this.#presence;
+    return why === undefined ? (this.#connection.trouble?.sinceMs ?? sinceMs) : sinceMs;
   }
 
   get counts(): DeviceCounts {

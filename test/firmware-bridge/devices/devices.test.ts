@@ -302,14 +302,18 @@ test("says once that the broker is not there, or that it refuses the password", 
   const why = (captured: CapturedLog) => captured.lines.find(({ level }) => level === "warn")?.why;
   assert.match(String(why(one.captured)), /ECONNREFUSED/);
   assert.match(String(why(two.captured)), /bad user name or password/);
+  const { why: shown = "", sinceMs = 0 } = two.host.counts.devices[0] ?? {};
+  assert.match(shown, /^not at the broker: .*bad user name or password/);
+  assert.ok(Date.now() - sinceMs < 60_000 && sinceMs <= Date.now());
 });
 
 test("logs in with its user name and password", async (t) => {
   const broker = await TestBroker.start(t, { users: { box: "right" } });
   const passwordFile = join(temporaryFolder(t), "password");
   writeFileSync(passwordFile, "right\n");
-  setUp(t, { broker: broker.url, username: "box", password_file: passwordFile });
+  const { host } = setUp(t, { broker: broker.url, username: "box", password_file: passwordFile });
   await waitFor("the device at the broker", () => broker.texts(AVAILABILITY).length > 0);
+  assert.equal(host.counts.devices[0]?.why, undefined);
 });
 
 test("reaches a broker on a unix socket", async (t) => {
