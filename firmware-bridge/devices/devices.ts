@@ -16,11 +16,13 @@ import { LinkHost } from "./link-host.ts";
 import { MemoryFile } from "./memory.ts";
 import type { Publication } from "./outgoing.ts";
 import { type Listener, OwnClient } from "./own-client.ts";
+import { OwnDevices } from "./own-devices.ts";
 
 const NAME_CHARACTERS_MAX = 63;
 /** No link can have this name: names begin with a letter or a digit. */
 const JOURNAL_FILE = "_commands.json";
 const OWN_NAME = "give each device a name of its own";
+const OWN_DEVICES_FILE = "_devices.json";
 
 export class Devices {
   readonly #settings: Pick<Settings, "bridge" | "data" | "name">;
@@ -28,6 +30,7 @@ export class Devices {
   readonly #folder: string;
   readonly #log: Log;
   readonly #journal: CommandJournal;
+  readonly #ownDevices: OwnDevices;
   readonly #own: OwnClient;
   readonly #hosts = new Map<string, LinkHost>();
   /** Who has it. */
@@ -42,6 +45,10 @@ export class Devices {
     this.#folder = join(data, "firmware-bridge");
     this.#log = log;
     this.#journal = new CommandJournal(new MemoryFile(join(this.#folder, JOURNAL_FILE), log));
+    this.#ownDevices = new OwnDevices(
+      new MemoryFile(join(this.#folder, OWN_DEVICES_FILE), log),
+      log,
+    );
     this.#own = new OwnClient({
       clientId: bridge.client_id,
       door: this.#door,
@@ -49,6 +56,7 @@ export class Devices {
       discoveryPrefix: bridge.discovery_prefix,
       listener,
       isKnown: (device) => this.#hostOf(device) !== undefined,
+      ownDevices: this.#ownDevices,
       log,
     });
   }
@@ -97,7 +105,7 @@ export class Devices {
   async stop(): Promise<void> {
     const stopping = [...this.#hosts.values()].map((host) => host.stop());
     await Promise.all([...stopping, this.#own.stop()]);
-    await this.#journal.flush();
+    await Promise.all([this.#journal.flush(), this.#ownDevices.flush()]);
   }
 
   #hostOf(device: string): LinkHost | undefined {
@@ -114,6 +122,7 @@ export class Devices {
     const { bridge } = this.#settings;
     this.#assertOwnName(name, linkName);
     this.#takeClientId(identity.clientId, `device ${name} of link ${linkName}`);
+    this.#ownDevices.add(name);
     return new MqttDevice({
       origin: { name, bridge: this.#settings.name, link: linkName, driver: link.driver },
       identity,

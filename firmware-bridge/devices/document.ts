@@ -5,7 +5,7 @@ import type { About, Channel } from "../driver.ts";
 import type { ChannelRules } from "./channel-rules.ts";
 
 /** Channels of one document, described or seen. */
-const CHANNELS_MAX = 200;
+export const CHANNELS_MAX = 200;
 
 export interface DocumentChannel {
   readonly name: string;

@@ -3,13 +3,14 @@
 
 import type { IPublishPacket } from "mqtt-packet";
 import * as v from "valibot";
-import { assertTopicName, NAME_PATTERN } from "#contract/topics";
+import { NAME_PATTERN } from "#contract/topics";
 import type { Log } from "#runtime/log";
-import type { BrokerDoor } from "../driver.ts";
+import { type BrokerDoor, channelOf } from "../driver.ts";
 import { Connection, mendOf } from "./connection.ts";
 import { retainedTopicsOf } from "./device.ts";
-import { documentTopic } from "./document.ts";
+import { CHANNELS_MAX, documentTopic } from "./document.ts";
 import { Outgoing, type Publication } from "./outgoing.ts";
+import type { OwnDevices } from "./own-devices.ts";
 import { reasonWords } from "./reasons.ts";
 
 const LIMITS = {
@@ -41,7 +42,9 @@ export interface OwnClientOptions {
   /** The gateway's name, which stands in the documents that are its. */
   readonly bridge: string;
   readonly discoveryPrefix: string | undefined;
+  /** There is such a device now. */
   readonly isKnown: (device: string) => boolean;
+  readonly ownDevices: Pick<OwnDevices, "has" | "forget">;
   readonly listener: Listener | undefined;
   readonly log: Log;
   readonly graceMs?: number;
@@ -131,15 +134,20 @@ export class OwnClient {
     this.#connection.unsubscribe(DOCUMENTS);
     for (const document of this.#found.values()) {
       // One after the other: a device may turn up meanwhile.
-      if (!this.#options.isKnown(document.name)) await this.#clearAll(document);
+      if (await this.#isLeftBehind(document)) await this.#clearAll(document);
     }
     this.#found.clear();
+  }
+
+  /** A document may be forged: it has to be of a device that was ours. */
+  async #isLeftBehind({ name }: Leftover): Promise<boolean> {
+    return (await this.#options.ownDevices.has(name)) && !this.#options.isKnown(name);
   }
 
   /** Resolves when the broker has nothing of it any more. */
   async #clearAll(document: Leftover): Promise<void> {
     this.#options.log.info({ device: document.name }, "cleared what the broker retained of it");
-    const topics = retainedTopicsOf(document, this.#options.discoveryPrefix).filter(canBeCleared);
+    const topics = retainedTopicsOf(document, this.#options.discoveryPrefix);
     const payload = new Uint8Array();
     const cleared = topics.map(
       (topic) =>
@@ -148,24 +156,23 @@ export class OwnClient {
         }),
     );
     await Promise.all(cleared);
+    this.#options.ownDevices.forget(document.name);
   }
 }
 
 /** Whatever stands there: others may publish below that topic, too. */
 function leftoverOf(payload: Buffer | string): Leftover | undefined {
   try {
-    const document = v.safeParse(Leftover, JSON.parse(payload.toString()));
-    return document.success ? document.output : undefined;
+    const { success, output } = v.safeParse(Leftover, JSON.parse(payload.toString()));
+    if (!success) return undefined;
+    const channels = output.channels.slice(0, CHANNELS_MAX).filter(({ name }) => isChannel(name));
+    return { ...output, channels };
   } catch {
     return undefined;
   }
 }
 
-function canBeCleared(topic: string): boolean {
-  try {
-    assertTopicName(topic);
-    return true;
-  } catch {
-    return false;
-  }
+/** Levels as drivers make them: none of them leads to another of the device's topics. */
+function isChannel(name: string): boolean {
+  return name.split("/").every((level) => channelOf(level) === level);
 }

@@ -10,7 +10,9 @@ import { type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { connectAsync } from "mqtt";
 import type { DeviceDocument } from "../../../firmware-bridge/devices/document.ts";
+import { MemoryFile } from "../../../firmware-bridge/devices/memory.ts";
 import { OwnClient } from "../../../firmware-bridge/devices/own-client.ts";
+import { OwnDevices } from "../../../firmware-bridge/devices/own-devices.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { TestBroker } from "../../support/test-broker.ts";
 import { waitFor } from "../../support/wait-for.ts";
@@ -246,7 +248,8 @@ test("is who the settings say: the device's own words, the link's, and the bridg
 test("clears what devices that are in the settings no more have left behind, and nothing else", async (t) => {
   const channels = [{ name: "t", retain: true }];
   const settings = { discovery_prefix: "homeassistant" };
-  const { broker, devices, device } = await connected(t, settings, { link: { channels } });
+  const data = temporaryFolder(t);
+  const { broker, devices, device } = await connected(t, settings, { link: { channels }, data });
   await device.publish({ channel: "t", payload: Buffer.from("1") });
   await waitFor("all of it", () => broker.texts(CONFIG).length > 0);
   await devices.stop();
@@ -260,8 +263,20 @@ test("clears what devices that are in the settings no more have left behind, and
   for (const [name, text] of others) {
     await broker.publish(`sluice/device/${name}`, text, { retain: true });
   }
-  const hostile = '{"name":"y","bridge":"gw-001","channels":[{"name":"#","retain":true}]}';
-  await broker.publish("sluice/device/y", hostile, { retain: true });
+  const forged = (name: string, ...channels: string[]) =>
+    JSON.stringify({
+      name,
+      bridge: "gw-001",
+      channels: ["t", ...channels].map((it) => ({ name: it, retain: true })),
+    });
+  // Of one that was never ours, and of one that was, with what is no channel.
+  others.set("lan", forged("lan"));
+  await broker.publish("sluice/device/lan", forged("lan"), { retain: true });
+  await broker.publish(DOCUMENT, forged("box", "#", "", "../x", "set/led", "a//b"), {
+    retain: true,
+  });
+  const kept = ["serial/lan/t", "serial/lan/availability", "serial/box/set/led", "serial/box/a//b"];
+  for (const topic of kept) await broker.publish(topic, "x", { retain: true });
   const { log } = capturedLog();
   const door = { open: openTo(broker), username: undefined, password: undefined };
   const own = new OwnClient({
@@ -270,16 +285,18 @@ test("clears what devices that are in the settings no more have left behind, and
     bridge: "gw-001",
     discoveryPrefix: "homeassistant",
     isKnown: (name) => name === "known",
+    ownDevices: new OwnDevices(
+      new MemoryFile(join(data, "firmware-bridge/_devices.json"), log),
+      log,
+    ),
     listener: undefined,
     log,
     graceMs: 200,
   });
   t.after(() => own.stop());
-  await waitFor("both documents' end", () => {
-    return ["box", "y"].every((name) => broker.texts(`sluice/device/${name}`).at(-1) === "");
-  });
-  const kept = [...others.keys()].map((name) => `sluice/device/${name}`);
-  await retainsOnly(t, broker, kept);
+  await waitFor("the document's end", () => broker.texts(DOCUMENT).at(-1) === "");
+  const documentsKept = [...others.keys()].map((name) => `sluice/device/${name}`);
+  await retainsOnly(t, broker, [...documentsKept, ...kept]);
 });
 
 /** The bridge's own client, of a bridge that knows one device. */
