@@ -5,7 +5,7 @@ import type { IPublishPacket } from "mqtt-packet";
 import { within } from "#runtime/backoff";
 import type { Log } from "#runtime/log";
 import type { ChannelSettings } from "#runtime/settings-devices";
-import type { About, BrokerDoor, CarryOut, Device, Message } from "../driver.ts";
+import type { About, BrokerDoor, CarryOut, Device, Message, Policy } from "../driver.ts";
 import { ChannelRules } from "./channel-rules.ts";
 import type { CommandJournal } from "./command-journal.ts";
 import { type CommandCounts, Commands } from "./commands.ts";
@@ -185,13 +185,19 @@ export class MqttDevice implements Device {
     return new Telemetry({
       base: this.#base,
       tellsTime: this.#options.tellsTime,
-      policyOf: (name) => this.#rules.of(name, this.#description.channel(name)).policy,
+      policyOf: (name) => this.#policyOf(name),
       onChannel: (name) => {
         if (this.#description.saw(name)) this.#tellDocument();
       },
       publish: (publication) => this.#outgoing.publish(publication),
       hasRoom: () => this.#outgoing.hasRoom,
     });
+  }
+
+  /** What is not in the document nobody would clear: noise could have topics retained without end. */
+  #policyOf(name: string): Policy {
+    const { policy } = this.#rules.of(name, this.#description.channel(name));
+    return policy.retain && !this.#description.has(name) ? { ...policy, retain: false } : policy;
   }
 
   #createDiscovery(): RetainedTopic {

@@ -69,6 +69,10 @@ export class Description {
     for (const channel of about.channels) this.#add(channel.name, channel);
   }
 
+  has(name: string): boolean {
+    return this.#channels.has(name);
+  }
+
   channel(name: string): Channel | undefined {
     return this.#channels.get(name);
   }

@@ -245,6 +245,20 @@ test("is who the settings say: the device's own words, the link's, and the bridg
   assert.deepEqual(who(), new Set(["first", "second", "serial-three"]));
 });
 
+test("retains no more than its document tells of, whatever names noise makes", async (t) => {
+  const channels = [{ name: "*", retain: true }];
+  const { broker, device } = await connected(t, {}, { link: { channels } });
+  device.online(done);
+  for (let n = 0; n < 400; n += 1) {
+    await device.publish({ channel: `c${n}`, payload: Buffer.from("1") });
+  }
+  await waitFor("the last", () => broker.texts("serial/box/c399").length > 0);
+  const kept = [...(await retained(t, broker)).keys()].filter((it) =>
+    it.startsWith("serial/box/c"),
+  );
+  assert.equal(kept.length, 200);
+});
+
 test("clears what devices that are in the settings no more have left behind, and nothing else", async (t) => {
   const channels = [{ name: "t", retain: true }];
   const settings = { discovery_prefix: "homeassistant" };
@@ -307,6 +321,7 @@ function ownClient(t: TestContext, broker: TestBroker, graceMs: number, open = o
     bridge: "gw-001",
     discoveryPrefix: undefined,
     isKnown: (name) => name === "known",
+    ownDevices: { has: async () => true, forget: () => {} },
     listener: undefined,
     log: capturedLog().log,
     graceMs,
