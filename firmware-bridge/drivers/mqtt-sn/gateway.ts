@@ -68,6 +68,7 @@ export class Gateway {
   readonly #anonymous: Anonymous;
   readonly #advertising: NodeJS.Timeout | undefined;
   #isEnded = false;
+  #isInforming = false;
   /** Whose goodbye without a session was answered last. */
   #dismissed: string | undefined;
 
@@ -146,11 +147,16 @@ export class Gateway {
     else this.#options.host.fault("a PUBLISH with QoS -1 is not allowed");
   }
 
-  /** §6.1. */
+  /** §6.1; one answer at a time, or a line full of questions would be full of answers, too. */
   #answerSearch(radius: number, peer: Peer): void {
+    if (this.#isInforming) return;
+    this.#isInforming = true;
     const gatewayId = this.#options.settings.gateway_id;
     // A gateway gives no address of its own, and answers as far as it was asked (§5.4.3).
-    void peer.say({ type: "gwinfo", gatewayId, address: new Uint8Array() }, radius);
+    const answer = { type: "gwinfo", gatewayId, address: new Uint8Array() } as const;
+    void peer.say(answer, radius).then(() => {
+      this.#isInforming = false;
+    });
   }
 
   #onConnect(packet: Connect, peer: Peer): void {

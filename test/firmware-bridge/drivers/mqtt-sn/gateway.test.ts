@@ -58,6 +58,17 @@ test("§5.2.1, §5.3.4: takes the longer form of length of a short message, and 
   await device.hears("pingresp");
 });
 
+test("§6.1: answers one question at a time, however many come", async (t) => {
+  const { device } = onLine(t, broker);
+  const question = encodePacket({ type: "searchgw", radius: 1 });
+  device.sayBytes(Buffer.concat(Array.from({ length: 300 }, () => question)));
+  await device.hears("gwinfo");
+  assert.equal(await device.connects("sn-1s"), 0);
+  assert.ok(device.told.length < 10, `${device.told.length} answers`);
+  device.say({ type: "searchgw", radius: 1 });
+  await device.hears("gwinfo");
+});
+
 test("§6.2, §6.12: a device has a session of its own at the broker, from CONNECT to DISCONNECT", async (t) => {
   const { device, host } = onLine(t, broker);
   assert.equal(await device.connects("sn-1", { will: ["will/sn-1", "gone"] }), 0);
