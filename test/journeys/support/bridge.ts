@@ -23,9 +23,13 @@ export async function startBridge(
   t: TestContext,
   file: string,
   links: number,
+  env: Readonly<Record<string, string>> = {},
 ): Promise<ChildProcess> {
   const args = [programOf("sources", "firmware-bridge"), "--config", file];
-  const child = spawn(NODE, args, { stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(NODE, args, {
+    stdio: ["ignore", "pipe", "inherit"],
+    env: { ...process.env, ...env },
+  });
   t.after(() => end(child));
   let output = "";
   child.stdout.on("data", (text) => {
