@@ -21,6 +21,9 @@ import {
 
 /** Commands of QoS 0, which wait nowhere else. */
 const WAITING_MAX = 16;
+/** Whoever gives commands that fail must not fill the log; the others are told at level debug. */
+const WARN_MS_LEAST = 1_000;
+const LOGGED_CHARACTERS_MAX = 128;
 const UNKNOWN: Outcome = {
   state: "failed",
   reason: "was under way when the bridge ended; whether the device got it is not known",
@@ -57,6 +60,8 @@ export class Commands {
   #isWorking = false;
   #onIdle: (() => void) | undefined;
   #isCrowded = false;
+  /** When each kind of warning was last in the log. */
+  readonly #warnedAtMs = new Map<string, number>();
 
   constructor(options: CommandsOptions) {
     this.#options = options;
@@ -134,7 +139,8 @@ export class Commands {
   /** Without a result: those would be as many. */
   #turnAway({ name }: ReceivedCommand): void {
     this.counts.failed += 1;
-    const fields = { command: name, why: `${WAITING_MAX} commands wait already` };
+    const command = name.slice(0, LOGGED_CHARACTERS_MAX);
+    const fields = { command, why: `${WAITING_MAX} commands wait already` };
     if (this.#isCrowded) this.#options.log.debug(fields, "command dropped");
     else this.#options.log.warn(fields, "command dropped");
     this.#isCrowded = true;
@@ -191,13 +197,28 @@ export class Commands {
 
   #log({ name, id, responseFault }: ReceivedCommand, progress: Progress): void {
     const { log } = this.#options;
-    const fields = { command: name, ...(id !== undefined && { id }) };
+    const command = name.slice(0, LOGGED_CHARACTERS_MAX);
+    const fields = { command, ...(id !== undefined && { id }) };
     if (progress.state === "failed") {
-      log.warn({ ...fields, why: progress.reason }, "command failed");
+      this.#warn({ ...fields, why: progress.reason }, "command failed");
     } else log.debug(fields, `command ${progress.state}`);
     if (responseFault !== undefined && progress.state !== "accepted") {
-      log.warn({ ...fields, why: responseFault }, "response topic not answered");
+      this.#warn({ ...fields, why: responseFault }, "response topic not answered");
     }
+  }
+
+  /** Each kind by itself. */
+  #warn(fields: Readonly<Record<string, string>>, message: string): void {
+    const { log } = this.#options;
+    const nowMs = performance.now();
+    const isSoon =
+      nowMs - (this.#warnedAtMs.get(message) ?? Number.NEGATIVE_INFINITY) < WARN_MS_LEAST;
+    if (isSoon) {
+      log.debug(fields, message);
+      return;
+    }
+    this.#warnedAtMs.set(message, nowMs);
+    log.warn(fields, message);
   }
 }
 

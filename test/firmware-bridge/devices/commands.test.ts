@@ -243,10 +243,28 @@ test("makes no command, reading or document of a result, and says so", async (t)
   }
   const isDone = () => states(broker).filter((it) => it === "done").length === topics.length;
   await waitFor("the results", isDone);
-  assert.equal(captured.count("warn", "response topic not answered"), topics.length);
+  const told = captured.lines.filter(({ msg }) => msg === "response topic not answered");
+  assert.equal(told.length, topics.length);
   const isResult = ({ text }: { readonly text: string }) => text.includes('"command":"set"');
-  const told = broker.received.filter(isResult).map(({ topic }) => topic);
-  assert.deepEqual([...new Set(told)], ["serial/box/result"]);
+  const results = broker.received.filter(isResult).map(({ topic }) => topic);
+  assert.deepEqual([...new Set(results)], ["serial/box/result"]);
+});
+
+test("fills no log, whoever gives commands that fail", async (t) => {
+  const { broker, device, captured } = await connected(t);
+  device.online(async () => ({ state: "failed", reason: "no" }));
+  const count = 100;
+  const topic = `serial/box/set/${"x".repeat(1_000)}`;
+  const startedMs = performance.now();
+  for (let n = 0; n < count; n += 1) {
+    await broker.publish(topic, "1", { properties: asking("sluice/x", "c") });
+  }
+  const isDone = () => states(broker).filter((it) => it === "failed").length === count;
+  await waitFor("the results", isDone, 20_000);
+  const secondsMax = Math.ceil((performance.now() - startedMs) / 1_000) + 1;
+  const warnings = captured.lines.filter(({ level }) => level === "warn");
+  assert.ok(warnings.length >= 2 && warnings.length <= 2 * secondsMax, `${warnings.length} lines`);
+  for (const line of warnings) assert.ok(JSON.stringify(line).length < 500);
 });
 
 test("goes on when the response topic is refused, and names the right that is missing", async (t) => {
