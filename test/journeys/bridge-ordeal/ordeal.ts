@@ -10,9 +10,11 @@ import { MQTT_TOPICS } from "./mqtt-device.ts";
 import { SN_TOPICS } from "./sn-device.ts";
 import { schedule, Trouble } from "./trouble.ts";
 import { Witness } from "./witness.ts";
-import { type After, LINKS, World } from "./world.ts";
+import { type After, LINKS, type LinkName, World } from "./world.ts";
 
 const COMMAND_EVERY_MS = 100;
+/** More than a device carries out before the fault comes. */
+const BURST = 15;
 const READY_MS_MAX = 30_000;
 const PEACE_MS_MAX = 60_000;
 const DESCRIPTORS_MAX = 64;
@@ -50,11 +52,16 @@ export async function ordeal(
   });
   await waitFor("every device", () => isEveryDeviceHeard(witness), READY_MS_MAX);
   const random = new Random(seed + 1);
-  const timer = setInterval(() => {
-    commander.command(random.pick(LINKS), random.once(2) ? 2 : 1);
-  }, COMMAND_EVERY_MS);
-  const lines = () => witness.counter(LINES_TOPIC).latest;
-  const trouble = new Trouble(world, lines, say);
+  const command = (device: LinkName) => commander.command(device, random.once(2) ? 2 : 1);
+  const timer = setInterval(() => command(random.pick(LINKS)), COMMAND_EVERY_MS);
+  const trouble = new Trouble({
+    world,
+    heard: () => witness.counter(LINES_TOPIC).latest,
+    burst: () => {
+      for (let left = BURST; left > 0; left -= 1) for (const link of LINKS) command(link);
+    },
+    say,
+  });
   await trouble.run(schedule(seed, seconds));
   clearInterval(timer);
   const { excuses, tally } = trouble;

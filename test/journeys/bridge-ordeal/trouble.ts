@@ -7,6 +7,7 @@ import { LINKS, type LinkName, type World } from "./world.ts";
 
 const FIRST_MS = 3_000;
 const BETWEEN_MS = { least: 200, more: 4_500 } as const;
+const LEAD_MS = 150;
 const LASTS_MS = { least: 100, more: 2_500 } as const;
 
 /** Its cards are drawn one by one; when none is left, all of them again. */
@@ -22,6 +23,8 @@ interface Planned {
   readonly fault: Fault;
   readonly atMs: number;
   readonly lastsMs: number;
+  /** From the burst of commands to the fault that hits them. */
+  readonly leadMs: number;
 }
 
 /**
@@ -42,9 +45,18 @@ export function schedule(seed: number, seconds: number): Planned[] {
     if (atMs + lastsMs > seconds * 1_000) return planned;
     if (cards.length === 0) cards = [...(CARDS as readonly Fault[])];
     const [fault] = cards.splice(random.int(cards.length), 1);
-    if (fault) planned.push({ fault, atMs, lastsMs });
+    if (fault) planned.push({ fault, atMs, lastsMs, leadMs: random.int(LEAD_MS) });
     atMs += BETWEEN_MS.least + random.int(BETWEEN_MS.more);
   }
+}
+
+export interface TroubleOptions {
+  readonly world: World;
+  /** The last line that came through. */
+  readonly heard: () => number;
+  /** Just before each fault. */
+  readonly burst: () => void;
+  readonly say: (line: string) => void;
 }
 
 /** Carries faults out, one at a time for each process and port. */
@@ -52,16 +64,11 @@ export class Trouble {
   readonly tally = new Map<string, number>();
   /** Of the device that speaks in lines. */
   readonly excuses: Excuse[] = [];
-  readonly #world: World;
-  readonly #heard: () => number;
-  readonly #say: (line: string) => void;
+  readonly #options: TroubleOptions;
   readonly #busy = new Map<string, Promise<void>>();
 
-  /** `heard`: the last line that came through. */
-  constructor(world: World, heard: () => number, say: (line: string) => void) {
-    this.#world = world;
-    this.#heard = heard;
-    this.#say = say;
+  constructor(options: TroubleOptions) {
+    this.#options = options;
   }
 
   /** Resolves when the last fault is over. */
@@ -79,8 +86,10 @@ export class Trouble {
     await Promise.all(this.#busy.values());
   }
 
-  async #inflict({ fault, lastsMs }: Planned): Promise<void> {
-    this.#say(`${fault}, ${lastsMs} ms`);
+  async #inflict({ fault, lastsMs, leadMs }: Planned): Promise<void> {
+    this.#options.burst();
+    await sleep(leadMs);
+    this.#options.say(`${fault}, ${lastsMs} ms`);
     this.tally.set(fault, (this.tally.get(fault) ?? 0) + 1);
     const carryOut = () => this.#carryOut(fault, lastsMs);
     if (fault === "kill bridge" || fault === "unplug lines") await this.#excused(carryOut);
@@ -88,14 +97,14 @@ export class Trouble {
   }
 
   async #excused(inflict: () => Promise<void>): Promise<void> {
-    const excuse = { heard: this.#heard(), said: Number.POSITIVE_INFINITY };
+    const excuse = { heard: this.#options.heard(), said: Number.POSITIVE_INFINITY };
     this.excuses.push(excuse);
     await inflict();
-    excuse.said = this.#world.lines.said;
+    excuse.said = this.#options.world.lines.said;
   }
 
   async #carryOut(fault: Fault, lastsMs: number): Promise<void> {
-    const world = this.#world;
+    const world = this.#options.world;
     if (fault === "kill bridge") {
       await world.killBridge();
       await sleep(lastsMs);
