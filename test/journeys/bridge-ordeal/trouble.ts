@@ -3,7 +3,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { Random } from "../../../scripts/ordeal/random.ts";
-import { LINKS, type LinkName, type World } from "./world.ts";
+import { LINKS, type LinkName, type ProcessName, type World } from "./world.ts";
 
 const FIRST_MS = 3_000;
 const BETWEEN_MS = { least: 200, more: 4_500 } as const;
@@ -13,7 +13,7 @@ const LASTS_MS = { least: 100, more: 2_500 } as const;
 /** Its cards are drawn one by one; when none is left, all of them again. */
 const CARDS = [
   ...["kill bridge", "kill bridge", "kill bridge", "kill broker", "kill broker"],
-  ...["freeze broker", "freeze bridge"],
+  ...["freeze broker", "freeze bridge", "stall broker", "stall broker", "stall bridge"],
   ...["unplug lines", "unplug mqtt", "unplug mqtt-sn", "unplug modbus-rtu"],
 ] as const;
 
@@ -91,9 +91,10 @@ export class Trouble {
     await sleep(leadMs);
     this.#options.say(`${fault}, ${lastsMs} ms`);
     this.tally.set(fault, (this.tally.get(fault) ?? 0) + 1);
+    const [kind, target] = fault.split(" ");
+    const isExcuse = target === "lines" || (target === "bridge" && kind !== "freeze");
     const carryOut = () => this.#carryOut(fault, lastsMs);
-    if (fault === "kill bridge" || fault === "unplug lines") await this.#excused(carryOut);
-    else await carryOut();
+    await (isExcuse ? this.#excused(carryOut) : carryOut());
   }
 
   async #excused(inflict: () => Promise<void>): Promise<void> {
@@ -104,25 +105,27 @@ export class Trouble {
   }
 
   async #carryOut(fault: Fault, lastsMs: number): Promise<void> {
-    const world = this.#options.world;
-    if (fault === "kill bridge") {
-      await world.killBridge();
+    const { world } = this.#options;
+    const link = LINKS.find((it) => fault === `unplug ${it}`);
+    if (link) {
+      await world.outlets[link].unplug();
       await sleep(lastsMs);
-      world.startBridge();
-    } else if (fault === "kill broker") {
-      await world.killBroker();
-      await sleep(lastsMs);
-      await world.startBroker();
-    } else if (fault === "freeze bridge" || fault === "freeze broker") {
-      const process = fault === "freeze bridge" ? "bridge" : "broker";
+      await world.outlets[link].plugIn();
+      return;
+    }
+    const process = fault.endsWith("bridge") ? "bridge" : "broker";
+    if (!fault.startsWith("kill")) {
       world.freeze(process);
       await sleep(lastsMs);
-      world.thaw(process);
-    } else {
-      const name = LINKS.find((it) => fault === `unplug ${it}`) ?? "lines";
-      await world.outlets[name].unplug();
-      await sleep(lastsMs);
-      await world.outlets[name].plugIn();
     }
+    if (fault.startsWith("freeze")) world.thaw(process);
+    else await this.#kill(process, fault.startsWith("kill") ? lastsMs : 0);
+  }
+
+  async #kill(process: ProcessName, awayMs: number): Promise<void> {
+    const { world } = this.#options;
+    await world.kill(process);
+    await sleep(awayMs);
+    await world.start(process);
   }
 }

@@ -21,6 +21,8 @@ export type After = { after(finish: () => Promise<void>): void };
 export const LINKS = ["lines", "mqtt", "mqtt-sn", "modbus-rtu"] as const satisfies Commanded[];
 export type LinkName = (typeof LINKS)[number];
 
+export type ProcessName = "bridge" | "broker";
+
 export class World {
   readonly outlets: Readonly<Record<LinkName, Outlet>>;
   readonly lines: LineDevice;
@@ -57,9 +59,9 @@ export class World {
       for (const device of world.devices) device.end();
       if (world.#bridge) await end(world.#bridge);
     });
-    await world.startBroker();
+    await world.start("broker");
     copyFileSync(world.#settings, world.#bridgeSettings);
-    world.startBridge();
+    await world.start("bridge");
     for (const name of LINKS) await world.outlets[name].plugIn();
     return world;
   }
@@ -77,7 +79,19 @@ export class World {
     return [this.lines, this.mqtt, this.sn, this.slave] as const;
   }
 
-  async startBroker(): Promise<void> {
+  /** Resolves, of the broker, when it is there. */
+  async start(process: ProcessName): Promise<void> {
+    if (process === "broker") await this.#startBroker();
+    else this.#startBridge();
+  }
+
+  /** kill -9. */
+  async kill(process: ProcessName): Promise<void> {
+    const child = this.#process(process);
+    if (child) await end(child);
+  }
+
+  async #startBroker(): Promise<void> {
     const broker = `mqtt://127.0.0.1:${this.#place.mqttPort}`;
     const more = { links: this.#links, bridge: { broker } };
     const gateway = startGateway(this.#t, this.#place, more);
@@ -85,27 +99,19 @@ export class World {
     await waitFor("the broker", () => gateway.status(), START_MS_MAX);
   }
 
-  async killBroker(): Promise<void> {
-    if (this.#gateway) await end(this.#gateway.child);
-  }
-
-  startBridge(): void {
+  #startBridge(): void {
     const args = [programOf("sources", "firmware-bridge"), "--config", this.#bridgeSettings];
     const child = spawn(NODE, args, { stdio: ["ignore", "pipe", "inherit"] });
     child.stdout.pipe(createWriteStream(join(this.#place.folder, "bridge.log"), { flags: "a" }));
     this.#bridge = child;
   }
 
-  async killBridge(): Promise<void> {
-    if (this.#bridge) await end(this.#bridge);
-  }
-
   /** Neither reads nor writes until it is thawed. */
-  freeze(process: "bridge" | "broker"): void {
+  freeze(process: ProcessName): void {
     this.#process(process)?.kill("SIGSTOP");
   }
 
-  thaw(process: "bridge" | "broker"): void {
+  thaw(process: ProcessName): void {
     this.#process(process)?.kill("SIGCONT");
   }
 
@@ -116,7 +122,7 @@ export class World {
     return { descriptors: readdirSync(`${proc}/fd`).length, residentBytes: pages * 4_096 };
   }
 
-  #process(name: "bridge" | "broker"): ChildProcess | undefined {
+  #process(name: ProcessName): ChildProcess | undefined {
     return name === "bridge" ? this.#bridge : this.#gateway?.child;
   }
 
