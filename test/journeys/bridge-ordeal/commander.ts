@@ -65,6 +65,11 @@ export class Commander {
     });
   }
 
+  /** As of an earlier connection, by a broker that is late: what a retained topic says is wrong. */
+  async lateWill(topic: string): Promise<void> {
+    await this.#kept.publishAsync(topic, "offline", { qos: 2, retain: true });
+  }
+
   async end(): Promise<void> {
     this.#hasEnded = true;
     await Promise.all([this.#kept.endAsync(true), this.#passing.endAsync(true)]);

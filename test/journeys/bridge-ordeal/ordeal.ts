@@ -22,10 +22,10 @@ const RESIDENT_BYTES_MAX = 192 * 1024 * 1024;
 /** Each device says and hears so much at the least, or nothing was tried. */
 const LEAST = { messages: 50, commands: 5 } as const;
 
+const AVAILABILITIES = ["serial/box/availability", "serial/meter/availability"];
 /** What the broker retains in the end. */
 const RETAINED: Readonly<Record<string, RegExp>> = {
-  "serial/box/availability": /^online$/,
-  "serial/meter/availability": /^online$/,
+  ...Object.fromEntries(AVAILABILITIES.map((topic) => [topic, /^online$/])),
   [MQTT_TOPICS.state]: /^here$/,
   "sluice/device/box": /"state":"online"/,
   "sluice/device/meter": /"state":"online"/,
@@ -67,6 +67,7 @@ export async function ordeal(
   const { excuses, tally } = trouble;
   const evidence = { world, witness, commander, excuses };
   for (const device of world.devices) device.pause();
+  await Promise.all(AVAILABILITIES.map((topic) => commander.lateWill(topic)));
   const isOver = () =>
     world.devices.every(({ isIdle }) => isIdle) &&
     commander.isIdle &&
