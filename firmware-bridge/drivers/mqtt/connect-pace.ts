@@ -1,7 +1,8 @@
 // connect-pace: how often a device may connect: one that restarts without end costs a connection each.
 // Path: [connect-pace] → mqtt. Touches: the clock.
 
-const CONNECTS_AT_ONCE_MAX = 5;
+/** A script that connects for each message is no device that restarts without end. */
+const CONNECTS_AT_ONCE_MAX = 20;
 const MS_EACH = 1_000;
 
 /** So many at once, and one a second in the long run. */
