@@ -158,7 +158,7 @@ export class Devices {
 }
 
 function calledAs(device: string, place: string, other: string): SluiceError {
-  return invalid(`device "${device}" of ${place} is called as ${other}; ${OWN_NAME}`);
+  return invalid(`device "${device}" of ${place} has the name of ${other}; ${OWN_NAME}`);
 }
 
 function invalid(message: string): SluiceError {

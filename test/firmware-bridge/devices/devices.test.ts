@@ -370,10 +370,10 @@ test("refuses a device that two links have, and one that is called as another li
     message: `device "meter" is on link x (/dev/a/x) and on link two (/dev/b/y); ${mend}`,
   });
   assert.throws(() => one.device("two"), {
-    message: `device "two" of link x (/dev/a/x) is called as link two (/dev/b/y); ${mend}`,
+    message: `device "two" of link x (/dev/a/x) has the name of link two (/dev/b/y); ${mend}`,
   });
   assert.throws(() => devices.host(linkSettings({ path: "/dev/c/meter" })), {
-    message: `device "meter" of link x (/dev/a/x) is called as link meter (/dev/c/meter); ${mend}`,
+    message: `device "meter" of link x (/dev/a/x) has the name of link meter (/dev/c/meter); ${mend}`,
   });
   assert.deepEqual(two.counts.devices, []);
 });
