@@ -97,6 +97,17 @@ test("runs esptool with the address in hex, and without our lock, as it takes on
   );
 });
 
+test("reads a programmer that prints byte by byte to its end", async (t) => {
+  const { flasher, standIn, events, tell } = flasherOf(t);
+  standIn.install("avrdude", AVRDUDE_GOOD.join("").split(""), "exit 0");
+  await flasher.flash("box", UNSIGNED, tell);
+  const steps = events.map((it) =>
+    it.state === "progress" ? `${it.step} ${it.percent}` : it.state,
+  );
+  for (const step of ["writing 100", "verifying 100", "done"])
+    assert.ok(steps.includes(step), step);
+});
+
 test("fails with the programmer's own words, which the link hears too", async (t) => {
   const heard: unknown[] = [];
   const { flasher, standIn, events, tell } = flasherOf(t, {
