@@ -1,11 +1,10 @@
 // connect-pace: how often a device may connect: one that restarts without end costs a connection each.
 // Path: [connect-pace] → mqtt. Touches: the clock.
 
-/** A script that connects for each message is no device that restarts without end. */
 const CONNECTS_AT_ONCE_MAX = 20;
-const MS_EACH = 1_000;
+const MS_EACH = 200;
 
-/** So many at once, and one a second in the long run. */
+/** So many at once, as of a script that connects for each message, and five a second in the long run. */
 export class ConnectPace {
   readonly #nowMs: () => number;
   /** When those before are paid off, each with its time. */
