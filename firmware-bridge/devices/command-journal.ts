@@ -1,24 +1,31 @@
-// command-journal: which command each device had last, on disk before it is carried out.
+// command-journal: which commands each device had last, on disk before they are carried out.
 // Path: commands → [command-journal] → memory. Touches: one file of the data folder.
+//
+// A broker need not have an acknowledgement on disk before it sends the next command: one that dies
+// may send several again, and the last of them is not the only one that was carried out.
 
 import * as v from "valibot";
 import type { Memory, Outcome } from "../driver.ts";
 
 const DEVICES_MAX = 10_000;
+/** More than a broker sends while it notes an acknowledgement down. */
+const RECENT_MAX = 8;
 /** What need not be on disk at once waits so long for what must be: each write syncs the disk. */
 const SOON_MS = 500;
 
-const Entry = v.object({
-  key: v.string(),
-  outcome: v.optional(
-    v.variant("state", [
-      v.object({ state: v.literal("done") }),
-      v.object({ state: v.literal("failed"), reason: v.string() }),
-    ]),
-  ),
-});
+const Entries = v.array(
+  v.object({
+    key: v.string(),
+    outcome: v.optional(
+      v.variant("state", [
+        v.object({ state: v.literal("done") }),
+        v.object({ state: v.literal("failed"), reason: v.string() }),
+      ]),
+    ),
+  }),
+);
 
-/** One device's last command; without an outcome it was under way. */
+/** One of a device's last commands; without an outcome it was under way. */
 export interface JournalEntry {
   readonly key: string;
   readonly outcome?: Outcome | undefined;
@@ -28,7 +35,8 @@ export interface JournalEntry {
 export class CommandJournal {
   readonly #memory: Memory;
   readonly #read: Promise<void>;
-  readonly #entries = new Map<string, JournalEntry>();
+  /** Of each device the oldest first. */
+  readonly #entries = new Map<string, readonly JournalEntry[]>();
   #writing: Promise<void> = Promise.resolve();
   #next: Promise<void> | undefined;
   #soon: NodeJS.Timeout | undefined;
@@ -38,9 +46,9 @@ export class CommandJournal {
     this.#read = this.#load();
   }
 
-  async find(device: string): Promise<JournalEntry | undefined> {
+  async find(device: string, key: string): Promise<JournalEntry | undefined> {
     await this.#read;
-    return this.#entries.get(device);
+    return this.#entries.get(device)?.find((entry) => entry.key === key);
   }
 
   /** Resolves when it is on disk that the command is under way; @throws SluiceError MEMORY_FAILED. */
@@ -52,7 +60,7 @@ export class CommandJournal {
 
   /** Written with what comes next, or soon: until then it counts as under way. */
   finish(device: string, key: string, outcome: Outcome): void {
-    if (this.#entries.get(device)?.key !== key) return;
+    if (!this.#entries.get(device)?.some((entry) => entry.key === key)) return;
     this.#set(device, { key, outcome });
     this.#writeSoon();
   }
@@ -72,8 +80,9 @@ export class CommandJournal {
   }
 
   #set(device: string, entry: JournalEntry): void {
+    const others = this.#entries.get(device)?.filter(({ key }) => key !== entry.key) ?? [];
     this.#entries.delete(device);
-    this.#entries.set(device, entry);
+    this.#entries.set(device, [...others, entry].slice(-RECENT_MAX));
     const [oldest] = this.#entries.keys();
     if (oldest !== undefined && this.#entries.size > DEVICES_MAX) this.#entries.delete(oldest);
   }
@@ -100,8 +109,8 @@ export class CommandJournal {
     const stored = await this.#memory.read();
     if (typeof stored !== "object" || stored === null) return;
     for (const [device, value] of Object.entries(stored).slice(-DEVICES_MAX)) {
-      const entry = v.safeParse(Entry, value);
-      if (entry.success) this.#entries.set(device, entry.output);
+      const entries = v.safeParse(Entries, value);
+      if (entries.success) this.#entries.set(device, entries.output);
     }
   }
 }

@@ -163,8 +163,8 @@ export class Commands {
     // It would be carried out again at each connection.
     if (command.isRetained) return failed("a command must not be retained");
     if (command.isRepeat) {
-      const before = await journal.find(device);
-      if (before && before.key === command.key) return before.outcome ?? UNKNOWN;
+      const before = command.key && (await journal.find(device, command.key));
+      if (before) return before.outcome ?? UNKNOWN;
     }
     if (typeof target !== "function") return failed(target.offline);
     try {

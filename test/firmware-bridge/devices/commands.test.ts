@@ -186,7 +186,7 @@ test("tells again what became of a command whose acknowledgement was lost with t
   const digest = createHash("sha256").update("serial/box/set\0x").digest("base64url");
   const box = { key: `1 ${digest}`, outcome: { state: "failed", reason: "no such thing" } };
   mkdirSync(join(data, "firmware-bridge"), { recursive: true });
-  writeFileSync(join(data, "firmware-bridge/_commands.json"), JSON.stringify({ box }));
+  writeFileSync(join(data, "firmware-bridge/_commands.json"), JSON.stringify({ box: [box] }));
   const { device } = setUp(t, { broker: broker.url }, { data });
   device.online(() => assert.fail("carried out"));
   await waitFor("the result", () => states(broker).length > 0);
@@ -197,6 +197,48 @@ test("tells again what became of a command whose acknowledgement was lost with t
   });
   await waitFor("the acknowledgement", () => acknowledgements(broker, "puback") === 1);
 });
+
+for (const process of ["lives on", "was killed, too"] as const) {
+  test(`carries nothing out again that a broker which died had not noted as acknowledged; the bridge ${process}`, async () => {
+    let onDisk: unknown;
+    const memory = {
+      read: async () => structuredClone(onDisk),
+      write: async (value: unknown) => {
+        onDisk = structuredClone(value);
+      },
+    };
+    const begun: string[] = [];
+    const acknowledged: number[] = [];
+    const start = () => {
+      const journal = new CommandJournal(memory);
+      const commands = new Commands({
+        ...{ device: "box", base: "serial/box/", journal, log: capturedLog().log },
+        target: () => async (command) => {
+          begun.push(String(command.payload));
+          return { state: "done" };
+        },
+        say: ({ settled }) => settled?.(),
+        acknowledge: (_, packetId) => acknowledged.push(packetId),
+      });
+      commands.connected(true);
+      return { commands, journal };
+    };
+    const { commands, journal } = start();
+    const send = (to: Commands, messageId: number, dup: boolean) => {
+      const packet = { cmd: "publish", topic: "serial/box/set", qos: 1, retain: false } as const;
+      to.receive({ ...packet, payload: Buffer.from(`${messageId}`), messageId, dup });
+      return to.idle();
+    };
+    for (const packetId of [1, 2, 3]) await send(commands, packetId, false);
+    await journal.flush();
+    const after = process === "lives on" ? commands : start().commands;
+    after.connected(true);
+    for (const packetId of [1, 2, 3]) await send(after, packetId, true);
+    await send(after, 4, true);
+    assert.deepEqual(begun, ["1", "2", "3", "4"]);
+    assert.deepEqual(acknowledged, [1, 2, 3, 1, 2, 3, 4]);
+  });
+}
 
 test("answers on the response topic too, with the correlation data and the id of the cloud", async (t) => {
   const { broker, device } = await connected(t);
