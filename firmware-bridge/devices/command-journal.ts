@@ -73,10 +73,15 @@ export class CommandJournal {
     });
   }
 
-  /** The broker has no session of it any more: its packet identifiers begin anew. */
-  async forget(device: string): Promise<void> {
+  /** That command; without `key` all: the broker has no session, its identifiers begin anew. */
+  async forget(device: string, key?: string): Promise<void> {
     await this.#read;
-    if (this.#entries.delete(device)) this.#writeSoon();
+    const entries = this.#entries.get(device) ?? [];
+    const left = key === undefined ? [] : entries.filter((entry) => entry.key !== key);
+    if (left.length === entries.length) return;
+    if (left.length > 0) this.#entries.set(device, left);
+    else this.#entries.delete(device);
+    this.#writeSoon();
   }
 
   #set(device: string, entry: JournalEntry): void {

@@ -73,7 +73,8 @@ export class Commands {
     this.#currentIsHere = false;
     if (sessionPresent) return;
     this.#currentIsForgotten = true;
-    this.#forgetLast();
+    this.#lastKey = undefined;
+    void this.#options.journal.forget(this.#options.device);
   }
 
   receive(packet: IPublishPacket): void {
@@ -81,7 +82,7 @@ export class Commands {
     const { key, isRepeat } = command;
     if (isRepeat && key !== undefined && this.#isKnown(command, key)) return;
     // The same identifier anew: the command that had it is over, and its repeats would be this one's.
-    if (!isRepeat && key !== undefined && this.#lastKey === key) this.#forgetLast();
+    if (!isRepeat && key !== undefined) this.#forget(key);
     // The others are one at a time, and nothing follows one that has no answer.
     if (key === undefined && this.#waiting.length >= WAITING_MAX) {
       this.#turnAway(command);
@@ -114,9 +115,9 @@ export class Commands {
     return true;
   }
 
-  #forgetLast(): void {
-    this.#lastKey = undefined;
-    void this.#options.journal.forget(this.#options.device);
+  #forget(key: string): void {
+    if (this.#lastKey === key) this.#lastKey = undefined;
+    void this.#options.journal.forget(this.#options.device, key);
   }
 
   async #work(): Promise<void> {
