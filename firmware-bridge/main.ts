@@ -84,9 +84,11 @@ async function start(settings: Settings, log: Log): Promise<Service> {
 
 function keep(settings: LinkSettings, devices: Devices, onMode: () => void): Kept {
   const host = devices.host(settings);
+  const driver = createDriver(settings, host);
+  devices.assertMeant(settings, host);
   const supervisor = new LinkSupervisor({
     settings,
-    driver: createDriver(settings, host),
+    driver,
     log: host.log,
     onMode(mode, why) {
       if (mode === "absent" || mode === "failing" || mode === "lent") host.offline(why);

@@ -21,6 +21,10 @@ import { OwnDevices } from "./own-devices.ts";
 const NAME_CHARACTERS_MAX = 63;
 /** No link can have this name: names begin with a letter or a digit. */
 const JOURNAL_FILE = "_commands.json";
+/** Of [[links]]: who and what the one device of the link is. */
+const ONE_DEVICE_KEYS = ["client_id", "model", "firmware"] as const;
+/** Of [[links]]: for all of its devices. */
+const USER_KEYS = ["username", "password_file"] as const;
 const OWN_NAME = "give each device a name of its own";
 const OWN_DEVICES_FILE = "_devices.json";
 
@@ -90,6 +94,21 @@ export class Devices {
     });
     this.#hosts.set(name, host);
     return host;
+  }
+
+  /**
+   * Called when the link's driver has named its devices: what the link says of the one device that
+   * it is must be of one of them. @throws SluiceError SETTINGS_INVALID that names key and place.
+   */
+  assertMeant(link: LinkSettings, host: LinkHost): void {
+    if (host.has(host.deviceName)) return;
+    const keys = host.hasDevices ? ONE_DEVICE_KEYS : [...ONE_DEVICE_KEYS, ...USER_KEYS];
+    const key = keys.find((it) => link[it] !== undefined);
+    if (key === undefined) return;
+    const mend = host.hasDevices
+      ? "set it in a table of [[links.devices]]"
+      : `the page of the driver says what [links.${link.driver}] has instead`;
+    throw invalid(`${host.place}: ${key} is of no device of driver "${link.driver}"; ${mend}`);
   }
 
   /** Published by the bridge's own client, QoS 1. */

@@ -86,6 +86,11 @@ export class LinkHost implements Host {
     return { frames: this.#frames, faults: this.#faults, devices };
   }
 
+  /** Are there any of which the bridge is the MQTT client? */
+  get hasDevices(): boolean {
+    return this.#devices.size > 0;
+  }
+
   has(name: string): boolean {
     return this.#devices.has(name);
   }

@@ -220,7 +220,7 @@ test("keeps what it must know after a restart in the folder that systemd gives i
   await waitFor("the journal", () => existsSync(join(folder, "firmware-bridge/_commands.json")));
 });
 
-test("ends with 2 and one line when links share a name or a device, or a password is missing", async (t) => {
+test("ends with 2 and one line when links share a name or a device, or say what is nobody's", async (t) => {
   const head = 'role = "gateway"\n';
   const cases = [
     [
@@ -232,6 +232,15 @@ test("ends with 2 and one line when links share a name or a device, or a passwor
         driver = "modbus-rtu"
         modbus-rtu = { slaves = [{ address = 1, device = "x", registers = [{ channel = "v", address = 0, type = "uint16" }] }] }`,
       /device "x" is on link x \(\/dev\/a\) and on link b \(\/dev\/b\); give each .*\n$/,
+    ],
+    [
+      `${head}[[links]]\npath = "/dev/x"\ndriver = "mqtt"\nclient_id = "greenhouse"`,
+      /^link x \(\/dev\/x\): client_id is of no device of driver "mqtt"; .*\[links\.mqtt\] .*\n$/,
+    ],
+    [
+      `${head}[[links]]\npath = "/dev/x"\ndriver = "modbus-rtu"\nmodel = "SDM120"
+        modbus-rtu = { slaves = [{ address = 1, device = "m", registers = [{ channel = "v", address = 0, type = "uint16" }] }] }`,
+      /^link x \(\/dev\/x\): model is of no device of driver "modbus-rtu"; .*\[\[links\.devices\]\]\n$/,
     ],
     [
       `${head}bridge = { username = "x", password_file = "/nowhere" }`,
