@@ -11,11 +11,11 @@ import { START_MS_MAX, startBridge } from "./support/bridge.ts";
 import { freePlace, startGateway } from "./support/gateway.ts";
 import { collect, connectTo } from "./support/journey.ts";
 
-const PLUGS = process.env.SLUICE_TEST_LONG ? 200 : 50;
+const PLUGS = process.env.SLUICE_TEST_LONG ? 200 : 20;
 /** Of one plug, before it is pulled; as many are under way then. */
 const LINES_LEAST = 50;
 /** The first connections are made by then. */
-const WARM_PLUGS = 20;
+const WARM_PLUGS = 10;
 
 test(`loses no line that it took, and leaks nothing, over ${PLUGS} unplugs at full flow`, async (t) => {
   const place = await freePlace(t);
