@@ -12,10 +12,10 @@ import type { LinkSettings } from "#runtime/settings-links";
 import type { Settings } from "#runtime/settings-schema";
 import { VERSION } from "#runtime/version";
 import { Devices } from "./devices/devices.ts";
-import { linkStatus } from "./document.ts";
 import { createDriver, driverTables } from "./drivers/drivers.ts";
 import { type FlashOptions, startFlash } from "./flash/flash.ts";
-import { FlashDoor } from "./flash-client.ts";
+import { FlashDoor } from "./flash-door.ts";
+import { linkStatus } from "./link-status.ts";
 import { LinkSupervisor } from "./links/links.ts";
 import { startStatus } from "./status/status.ts";
 

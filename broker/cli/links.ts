@@ -4,7 +4,8 @@
 import { isWell, type LinkState, type LinkStatus, type LinksDocument } from "#contract/links";
 import { printable } from "#runtime/printable";
 import { type Command, readArguments, refuseMore } from "./command.ts";
-import { fetchLinks, LINKS_OPTIONS, LINKS_OPTIONS_USAGE } from "./fetch-links.ts";
+import { FETCH_OPTIONS } from "./fetch-document.ts";
+import { fetchLinks, LINKS_OPTIONS_USAGE } from "./fetch-links.ts";
 import { formatAge, formatBytes, formatCount, formatCounted, formatTable } from "./format.ts";
 
 export const links: Command = {
@@ -26,7 +27,7 @@ Exit code 0: the bridge answered. 1: no answer. 2: bad settings or usage.
 
 ${LINKS_OPTIONS_USAGE}`,
   async run(args) {
-    const { values, positionals } = readArguments(args, LINKS_OPTIONS);
+    const { values, positionals } = readArguments(args, FETCH_OPTIONS);
     refuseMore(positionals);
     const { document, nowMs } = await fetchLinks(values);
     const { isTTY, columns } = process.stdout;

@@ -4,7 +4,8 @@
 import { droppedMessages, type LaneStatus } from "#contract/status";
 import { printable } from "#runtime/printable";
 import { type Command, readArguments, refuseMore } from "./command.ts";
-import { fetchStatus, STATUS_OPTIONS, STATUS_OPTIONS_USAGE } from "./fetch-status.ts";
+import { FETCH_OPTIONS } from "./fetch-document.ts";
+import { fetchStatus, STATUS_OPTIONS_USAGE } from "./fetch-status.ts";
 import {
   formatAge,
   formatBytes,
@@ -30,7 +31,7 @@ Shows each lane of the outbox:
 
 ${STATUS_OPTIONS_USAGE}`,
   async run(args) {
-    const { values, positionals } = readArguments(args, STATUS_OPTIONS);
+    const { values, positionals } = readArguments(args, FETCH_OPTIONS);
     refuseMore(positionals);
     const { document, nowMs } = await fetchStatus(values);
     const lanes = document.outbox ?? [];

@@ -1,5 +1,5 @@
 // reach: the addresses that the command line names, and where a listening address is reached.
-// Path: fetch-json, tail → [reach]. Touches: nothing.
+// Path: fetch-document, tail → [reach]. Touches: nothing.
 
 import { SluiceError } from "#contract/errors";
 import type { Address } from "#runtime/address";

@@ -10,7 +10,8 @@ import type {
 } from "#contract/status";
 import { printable } from "#runtime/printable";
 import { type Command, readArguments, refuseMore } from "./command.ts";
-import { fetchStatus, STATUS_OPTIONS, STATUS_OPTIONS_USAGE } from "./fetch-status.ts";
+import { FETCH_OPTIONS } from "./fetch-document.ts";
+import { fetchStatus, STATUS_OPTIONS_USAGE } from "./fetch-status.ts";
 import { formatAge, formatBytes, formatCount, formatCounted, formatShare } from "./format.ts";
 
 const GATEWAYS_SHOWN_MAX = 10;
@@ -24,7 +25,7 @@ Exit code 0: ready. 1: not ready, or no answer. 2: bad settings or usage.
 
 ${STATUS_OPTIONS_USAGE}`,
   async run(args) {
-    const { values, positionals } = readArguments(args, STATUS_OPTIONS);
+    const { values, positionals } = readArguments(args, FETCH_OPTIONS);
     refuseMore(positionals);
     const { document, nowMs } = await fetchStatus(values);
     const text = values.json ? `${JSON.stringify(document)}\n` : formatStatus(document, nowMs);

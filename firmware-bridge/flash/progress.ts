@@ -1,6 +1,7 @@
 // progress: reads how far a programmer is from what it prints, and keeps its last words.
 // Path: run → [progress] → flash. Touches: nothing.
 
+import { stripVTControlCharacters } from "node:util";
 import type { FlashStep } from "#contract/flash";
 
 export interface Progress {
@@ -21,10 +22,6 @@ const ESPTOOL_VERIFIED = /^Hash of data verified/;
 
 /** What every programmer prints at its end, whatever happened. */
 const NOISE = /^(avrdude done\.|Hard resetting|Leaving\.\.\.)/;
-
-/** Colours and movements of the cursor (ECMA-48 §5.4). */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: ESC is what is looked for.
-const CONTROL_SEQUENCE = /\x1b\[[0-9;]{0,16}[A-Za-z]/g;
 
 /** One stream of what a programmer prints. */
 export class ProgressReader {
@@ -57,7 +54,7 @@ export class ProgressReader {
   #extend(text: string, found: Progress[]): void {
     if (text === "") return;
     this.#line = (this.#line + text).slice(0, LIMITS.lineCharactersMax);
-    const progress = this.#progressIn(this.#line.replace(CONTROL_SEQUENCE, ""));
+    const progress = this.#progressIn(stripVTControlCharacters(this.#line));
     if (!progress) return;
     const key = `${progress.step} ${progress.percent}`;
     if (key !== this.#told) found.push(progress);
@@ -80,7 +77,7 @@ export class ProgressReader {
   }
 
   #endLine(): void {
-    const line = this.#line.replace(CONTROL_SEQUENCE, "").trim();
+    const line = stripVTControlCharacters(this.#line).trim();
     this.#line = "";
     if (line !== "" && !NOISE.test(line) && !this.#progressIn(line)) this.#words.add(line);
   }

@@ -3,7 +3,7 @@
 
 import * as v from "valibot";
 import { reasonOf, SluiceError } from "#contract/errors";
-import { FLASH_COMMANDS, type FlashEvent, isFinal } from "#contract/flash";
+import { type FlashEvent, isFinal } from "#contract/flash";
 import type { Log } from "#runtime/log";
 import type { Flasher, Image } from "./flasher.ts";
 
@@ -20,8 +20,8 @@ export interface FlashCommand {
 
 /** The bridge's own client of the broker. */
 export interface FlashClient {
-  /** Each message is acknowledged when the handler returns. */
-  subscribe(filter: string, handler: (command: FlashCommand) => void): void;
+  /** Hands each message on FLASH_COMMANDS to `handler`; it is acknowledged when that returns. */
+  listen(handler: (command: FlashCommand) => void): void;
   publish(message: {
     readonly topic: string;
     readonly payload: Uint8Array;
@@ -78,7 +78,7 @@ export class FlashTopics {
 
   /** Takes commands from now on; `read` finds the image that one names. */
   listen(flasher: Flasher, read: (wanted: WantedImage) => Promise<Image>): void {
-    this.#client.subscribe(FLASH_COMMANDS, (command) => {
+    this.#client.listen((command) => {
       const [, link] = FLASH_COMMAND.exec(command.topic) ?? [];
       if (link) void this.#carryOut(link, command, { flasher, read });
     });

@@ -119,10 +119,9 @@ export class LinkSupervisor {
 
   /**
    * Gives the path of the port to `use`, with the driver ended, the lock held unless that is to be
-   * released, and no byte touched;
-   * once it has resolved, the link opens anew. @throws SluiceError LINK_FAILED when there is no
-   * port to lend, and what `use` throws: the link then stays failing until it is unplugged or lent
-   * again.
+   * released, and no byte touched; once it has resolved, the link opens anew. @throws SluiceError
+   * LINK_FAILED when there is no port to lend, and what `use` throws: the link then stays failing
+   * until it is unplugged or lent again.
    */
   async lend<T>(use: (path: string) => Promise<T>, lock: "kept" | "released" = "kept"): Promise<T> {
     if (this.#options.settings.address !== undefined) throw this.#refusal("it is no serial port");

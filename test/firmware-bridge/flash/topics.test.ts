@@ -37,10 +37,9 @@ function listening(t: TestContext, read: typeof readImage = readImage) {
   writeFileSync(join(folder, "image.hex"), IMAGE);
   writeFileSync(join(folder, "image.hex.sig"), sign(null, IMAGE, privateKey));
   const told: Told[] = [];
-  let handler: (command: FlashCommand) => void = () => assert.fail("subscribed to nothing");
+  let handler: (command: FlashCommand) => void = () => assert.fail("nobody listens");
   const client: FlashClient = {
-    subscribe(filter, handle) {
-      assert.equal(filter, "sluice/flash/+/set");
+    listen(handle) {
       handler = handle;
     },
     publish({ topic, payload, retain, correlationData }) {
@@ -192,7 +191,7 @@ test("tells progress at most once a second", () => {
   const percents: number[] = [];
   let nowMs = 0;
   const client: FlashClient = {
-    subscribe() {},
+    listen() {},
     publish({ payload }) {
       percents.push(JSON.parse(Buffer.from(payload).toString()).percent);
     },

@@ -5,8 +5,9 @@
 // and it learns of a dead session as the driver's page says that it must: by its pings.
 
 import { generate, type IPublishPacket, type Packet, type Parser, parser } from "mqtt-packet";
-import { Counter } from "./counter.ts";
+import type { Counter } from "./counter.ts";
 import type { Outlet, Plugged } from "./outlet.ts";
+import { Receiver } from "./receiver.ts";
 
 export const MQTT_TOPICS = {
   said: "ordeal/mqtt/said",
@@ -23,7 +24,6 @@ const SUBSCRIBE_ID = 60_002;
 const NUMBERED_IDS = 60_000;
 
 export class MqttDevice implements Plugged {
-  readonly commands = new Counter();
   /** PUBACK came for these. */
   readonly acknowledged = new Set<number>();
   /** How often the broker did not know the session that it must keep. */
@@ -31,8 +31,7 @@ export class MqttDevice implements Plugged {
   readonly #outlet: Outlet;
   readonly #timers: readonly NodeJS.Timeout[];
   readonly #underWay = new Map<number, number>();
-  /** Taken at QoS 2, and not released yet. */
-  readonly #taken = new Set<number>();
+  readonly #receiver = new Receiver();
   #parser: Parser = parser();
   #isReady = false;
   #hasSession = false;
@@ -47,6 +46,10 @@ export class MqttDevice implements Plugged {
       setInterval(() => this.#look(), LOOK_MS),
     ];
     outlet.use(this);
+  }
+
+  get commands(): Counter {
+    return this.#receiver.commands;
   }
 
   get isIdle(): boolean {
@@ -113,7 +116,7 @@ export class MqttDevice implements Plugged {
     else if (packet.cmd === "puback") this.#acknowledge(packet.messageId ?? 0);
     else if (packet.cmd === "publish") this.#take(packet);
     else if (packet.cmd === "pubrel") {
-      this.#taken.delete(packet.messageId ?? 0);
+      this.#receiver.release(packet.messageId ?? 0);
       this.#send({ cmd: "pubcomp", messageId: packet.messageId ?? 0 });
     }
   }
@@ -121,7 +124,7 @@ export class MqttDevice implements Plugged {
   #begin(sessionPresent: boolean): void {
     if (this.#hasSession && !sessionPresent) {
       this.sessionsLost += 1;
-      this.#taken.clear();
+      this.#receiver.forget();
     }
     this.#hasSession = true;
     this.#isReady = true;
@@ -144,16 +147,7 @@ export class MqttDevice implements Plugged {
   }
 
   #take({ qos, messageId = 0, payload }: IPublishPacket): void {
-    const id = Number(String(payload));
-    if (qos === 1) {
-      // QoS 1 may bring it again, so the device looks whether it has been.
-      if (!this.commands.has(id)) this.commands.count(id);
-      this.#send({ cmd: "puback", messageId });
-      return;
-    }
-    if (!this.#taken.has(messageId)) this.commands.count(id);
-    this.#taken.add(messageId);
-    this.#send({ cmd: "pubrec", messageId });
+    this.#send({ cmd: this.#receiver.take(qos, messageId, payload), messageId });
   }
 
   #sendNumber(packetId: number, number: number, dup: boolean): void {

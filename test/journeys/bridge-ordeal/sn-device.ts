@@ -11,8 +11,9 @@ import {
   type Packet,
   type Publish,
 } from "../../../firmware-bridge/drivers/mqtt-sn/packets.ts";
-import { Counter } from "./counter.ts";
+import type { Counter } from "./counter.ts";
 import type { Outlet, Plugged } from "./outlet.ts";
+import { Receiver } from "./receiver.ts";
 
 export const SN_TOPICS = {
   1: "ordeal/sn/one",
@@ -44,12 +45,11 @@ interface UnderWay {
 }
 
 export class SnDevice implements Plugged {
-  readonly commands = new Counter();
   /** PUBACK or PUBREC came for these. */
   readonly acknowledged = { 1: new Set<number>(), 2: new Set<number>() };
   readonly #outlet: Outlet;
   readonly #timers: readonly NodeJS.Timeout[];
-  readonly #taken = new Set<number>();
+  readonly #receiver = new Receiver();
   #framer = new Framer(1_024);
   #underWay: UnderWay | undefined;
   #isConnected = false;
@@ -67,6 +67,10 @@ export class SnDevice implements Plugged {
       setInterval(() => this.#look(), LOOK_MS),
     ];
     outlet.use(this);
+  }
+
+  get commands(): Counter {
+    return this.#receiver.commands;
   }
 
   get isIdle(): boolean {
@@ -164,7 +168,7 @@ export class SnDevice implements Plugged {
     else if (packet.type === "pubcomp") this.#completed(packet.messageId);
     else if (packet.type === "publish") this.#take(packet);
     else if (packet.type === "pubrel") {
-      this.#taken.delete(packet.messageId);
+      this.#receiver.release(packet.messageId);
       this.#send({ type: "pubcomp", messageId: packet.messageId });
     } else if (packet.type === "register") {
       const { topicId, messageId } = packet;
@@ -207,16 +211,9 @@ export class SnDevice implements Plugged {
   }
 
   #take({ qos, messageId, topic, data }: Publish): void {
-    const id = Number(String(data));
-    if (qos === 1) {
-      // QoS 1 may bring it again, so the device looks whether it has been.
-      if (!this.commands.has(id)) this.commands.count(id);
-      this.#send({ type: "puback", topicId: topic.id, messageId, returnCode: 0 });
-      return;
-    }
-    if (!this.#taken.has(messageId)) this.commands.count(id);
-    this.#taken.add(messageId);
-    this.#send({ type: "pubrec", messageId });
+    const answer = this.#receiver.take(qos, messageId, data);
+    if (answer === "pubrec") this.#send({ type: "pubrec", messageId });
+    else this.#send({ type: "puback", topicId: topic.id, messageId, returnCode: 0 });
   }
 
   #send(packet: Packet): void {

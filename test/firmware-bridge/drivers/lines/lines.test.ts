@@ -6,52 +6,15 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { reasonOf } from "#contract/errors";
 import { parseSettings } from "#runtime/settings";
-import type { Decoded } from "../../../../firmware-bridge/driver.ts";
 import { driverTables } from "../../../../firmware-bridge/drivers/drivers.ts";
-import {
-  LinesCodec,
-  type LinesSettings,
-  lines,
-} from "../../../../firmware-bridge/drivers/lines/lines.ts";
+import { LinesCodec, lines } from "../../../../firmware-bridge/drivers/lines/lines.ts";
 import { fakeHost } from "../../fake-host.ts";
 import { linesSettings } from "../../link-settings.ts";
+import { decode, encode, refused, says, told } from "../line-codec.ts";
 
 const RUNS = { seed: 20_260_104, numRuns: 500 } as const;
 const FORMATS = ["text", "json", "key-value", "csv", "regex"] as const;
 const LINE_ENDS = { lf: "\n", crlf: "\r\n", cr: "\r" } as const;
-
-function decode(settings: Partial<LinesSettings>, ...chunks: (string | Uint8Array)[]): Decoded[] {
-  const codec = new LinesCodec(linesSettings(settings));
-  return chunks.flatMap((chunk) => codec.decode(Buffer.from(chunk as string)));
-}
-
-/** The messages as `channel=payload`, faults as `! reason`. */
-function told(decoded: readonly Decoded[]): string[] {
-  return decoded.map((it) => {
-    if (it.kind !== "message") return it.kind === "fault" ? `! ${it.reason}` : "about";
-    return `${it.message.channel}=${Buffer.from(it.message.payload).toString("latin1")}`;
-  });
-}
-
-function says(settings: Partial<LinesSettings>, ...chunks: (string | Uint8Array)[]): string[] {
-  return told(decode(settings, ...chunks));
-}
-
-function encode(
-  settings: Partial<LinesSettings>,
-  channel: string | undefined,
-  payload: string | Uint8Array,
-) {
-  const codec = new LinesCodec(linesSettings(settings));
-  const encoded = codec.encode({ channel, payload: Buffer.from(payload as string) });
-  return encoded.kind === "bytes" ? Buffer.from(encoded.bytes).toString("latin1") : encoded;
-}
-
-const refused = (reason: RegExp, encoded: unknown) => {
-  const { kind, reason: why } = encoded as { kind: string; reason: string };
-  assert.equal(kind, "refused", `${encoded}`);
-  assert.match(why, reason);
-};
 
 const settingsOf = fc.record({
   format: fc.constantFrom(...FORMATS),
@@ -158,50 +121,9 @@ test("lets a line go that is longer than its bound, and only that one", () => {
   ]);
 });
 
-test("json: has a channel for each key, with values as they were written", () => {
-  const line =
-    '{"t":21.50,"n":18446744073709551616,"s":"ein \u00e4","b":true,"z":null,"o":{"x":[1.0]}}\n';
-  assert.deepEqual(says({ format: "json" }, line), [
-    "t=21.50",
-    "n=18446744073709551616",
-    `s=${Buffer.from("ein ä").toString("latin1")}`,
-    "b=true",
-    "z=null",
-    'o={"x":[1.0]}',
-  ]);
-});
-
-test("json: publishes whole what is no object, or an empty one", () => {
-  for (const line of [
-    "1.50",
-    '"text"',
-    "[1, 2]",
-    "null",
-    "{}",
-    ' {"a": 1} '.replace(/.*/, "{ }"),
-  ]) {
-    assert.deepEqual(says({ format: "json" }, `${line}\n`), [`line=${line}`]);
-  }
-});
-
 test("reads text with a byte order mark before it", () => {
   assert.deepEqual(says({ format: "json" }, '\ufeff{"t":1}\n'), ["t=1"]);
   assert.deepEqual(says({ format: "key-value" }, "\ufefft=1\n"), ["t=1"]);
-});
-
-test("json: makes keys safe as a topic level, and keeps them off the device's own topics", () => {
-  const line =
-    '{"a/b":1,"+":2,"#x":3,"n\\u0000l":4,"set":5,"availability":6,"result":7,"__proto__":8}\n';
-  assert.deepEqual(says({ format: "json" }, line), [
-    "a_b=1",
-    "_=2",
-    "_x=3",
-    "n_l=4",
-    "set_=5",
-    "availability_=6",
-    "result_=7",
-    "__proto__=8",
-  ]);
 });
 
 test("publishes as unparsed, and counts, what is not of the format", () => {
@@ -231,70 +153,6 @@ test("publishes as unparsed, and counts, what is not of the format", () => {
       ]);
     }
   }
-});
-
-test("json: takes an object as deep as a line can hold, or says that it cannot", () => {
-  for (const depth of [1_000, 32_000]) {
-    const line = `{"a":${"[".repeat(depth)}${"]".repeat(depth)}}`;
-    const [first] = says({ format: "json", line_bytes_max: 65_536 }, `${line}\n`);
-    assert.match(first ?? "", /^(a=\[|! a line is not json)/);
-  }
-});
-
-test("key-value: reads pairs as devices write them", () => {
-  const lines: Record<string, string[]> = {
-    "a=1 b=2": ["a=1", "b=2"],
-    "a=1,b=2": ["a=1", "b=2"],
-    "a=1;b=2;": ["a=1", "b=2"],
-    "a: 1": ["a=1"],
-    "T:21.5,H:40": ["T=21.5", "H=40"],
-    "Temperature: 21.5 C, Humidity: 40 %": ["Temperature=21.5 C", "Humidity=40 %"],
-    "a = 1": ["a=1"],
-    "a= b=2": ["a=", "b=2"],
-    "a=,b=2": ["a=", "b=2"],
-    "at: 2026-01-01 12:30:05, n: 1": ["at=2026-01-01 12:30:05", "n=1"],
-    "see: http://host:80/x?y=z": ["see=http://host:80/x?y=z"],
-    'msg="hello, a=1" n=2': ["msg=hello, a=1", "n=2"],
-    "\u00e9=1": ["\u00e9=1"],
-    "28-ff=21.5 set=1 a/b=2": ["28-ff=21.5", "set_=1", "a_b=2"],
-  };
-  for (const [line, messages] of Object.entries(lines)) {
-    assert.deepEqual(says({ format: "key-value" }, `${line}\n`), messages, line);
-  }
-});
-
-test("key-value: takes time in proportion to the line, whatever it holds", () => {
-  for (const piece of [" ", "a", "a ", "a=", "a: ", ", ", '"', ' a="', "k ".repeat(20), "a b:"]) {
-    const line = piece.repeat(65_000 / piece.length);
-    const startedMs = performance.now();
-    says({ format: "key-value", line_bytes_max: 65_536 }, `a=1 ${line}\n`);
-    const tookMs = performance.now() - startedMs;
-    assert.ok(tookMs < 1_000, `${JSON.stringify(piece)} took ${tookMs} ms`);
-  }
-});
-
-test("csv: names fields by column, then by number", () => {
-  const format = "csv";
-  assert.deepEqual(says({ format }, "1,2\n"), ["1=1", "2=2"]);
-  assert.deepEqual(says({ format, columns: ["t", "h"] }, "21.5\n"), ["t=21.5"]);
-  assert.deepEqual(says({ format, columns: ["t", "h"] }, "21.5,40,x,\n"), [
-    "t=21.5",
-    "h=40",
-    "3=x",
-    "4=",
-  ]);
-  assert.deepEqual(says({ format, columns: ["set"] }, "1\n"), ["set_=1"]);
-});
-
-test("csv: reads quoted fields, by RFC 4180, and blanks around fields", () => {
-  const columns = ["a", "b", "c"];
-  const read = (line: string, separator = ",") =>
-    says({ format: "csv", columns, separator }, `${line}\n`);
-  assert.deepEqual(read('"x,y","say ""hi""",z'), ["a=x,y", 'b=say "hi"', "c=z"]);
-  assert.deepEqual(read(' 1 , " 2 " ,5"'), ["a=1", "b= 2 ", 'c=5"']);
-  assert.deepEqual(read('"",""'), ["a=", "b="]);
-  assert.deepEqual(read("1\t\t3", "\t"), ["a=1", "b=", "c=3"]);
-  assert.deepEqual(read("1;2,5", ";"), ["a=1", "b=2,5"]);
 });
 
 test("writes a whole command as one line, byte for byte", () => {
@@ -339,15 +197,6 @@ test("refuses a command that would be more than one line, or too long a line", (
   refused(/UTF-8/, encode({ format: "json" }, "led", Buffer.of(0xff)));
 });
 
-test("key-value: refuses what would bring a second pair with it", () => {
-  for (const value of ["1 valve=1", "1,valve=1", "1;valve=1", '"1', "1\tvalve=1"]) {
-    refused(/a value holds no blank/, encode({ format: "key-value" }, "led", value));
-  }
-  for (const channel of ["led=1 valve", "a b", "a:b c", 'a"']) {
-    refused(/cannot be a key/, encode({ format: "key-value" }, channel, "1"));
-  }
-});
-
 test("no command becomes more than one line, whatever it holds", () => {
   fc.assert(
     fc.property(
@@ -366,108 +215,6 @@ test("no command becomes more than one line, whatever it holds", () => {
     ),
     RUNS,
   );
-});
-
-test("regex: has a channel for each named group, of the first expression that fits", () => {
-  const patterns = [
-    "^T (?<temperature>[-0-9.]+)(?: H (?<humidity>[0-9.]+))?$",
-    "^(?<event>\\p{L}+)!$",
-    "(?<set>[0-9]+)",
-  ];
-  const lines: Record<string, string[]> = {
-    "T 21.50 H 40": ["temperature=21.50", "humidity=40"],
-    "T -3": ["temperature=-3"],
-    "Tür!": [`event=${Buffer.from("Tür").toString("latin1")}`],
-    "no 7 here": ["set_=7"],
-    nothing: ["! a line is not regex", "unparsed=nothing"],
-  };
-  for (const [line, expected] of Object.entries(lines)) {
-    assert.deepEqual(says({ format: "regex", patterns }, `${line}\n`), expected, line);
-  }
-});
-
-test("regex: takes time in proportion to the line, whatever stands in it", () => {
-  for (const pattern of ["^(?<a>(?:a+)+)$", "^(?<a>.*.*.*.*=.*)$", "^(?<a>(?:a?){100}a{100})b$"]) {
-    const format = "regex" as const;
-    const settings = { format, patterns: [pattern], line_bytes_max: 65_536 };
-    const startedMs = performance.now();
-    says(settings, `${"a".repeat(65_000)}!\n`);
-    const tookMs = performance.now() - startedMs;
-    assert.ok(tookMs < 2_000, `${pattern} took ${tookMs} ms`);
-  }
-});
-
-test("puts what a line says into the channel, and the rest below it", () => {
-  const settings = { format: "json", channel: "{sensor}" } as const;
-  assert.deepEqual(says(settings, '{"sensor":"cellar","t":21.50,"h":40}\n'), [
-    "cellar/t=21.50",
-    "cellar/h=40",
-  ]);
-  assert.deepEqual(says({ format: "key-value", channel: "room-{n}/now" }, "n=7 t=21\n"), [
-    "room-7/now/t=21",
-  ]);
-});
-
-test("makes one message of a line with a template of its value", () => {
-  const fields = { channel: "{sensor}/{name}", value: "{value}" };
-  assert.deepEqual(says({ format: "json", ...fields }, '{"sensor":"a","name":"t","value":3.0}\n'), [
-    "a/t=3.0",
-  ]);
-  const patterns = ["^(?<sensor>\\w+) (?<name>\\w+) (?<value>.+)$"];
-  assert.deepEqual(says({ format: "regex", patterns, ...fields }, "a t 3.0\n"), ["a/t=3.0"]);
-  const columns = ["sensor", "name"];
-  const value = '{"value":{3}}';
-  assert.deepEqual(says({ format: "csv", columns, channel: "{sensor}/{name}", value }, "a,t,3\n"), [
-    'a/t={"value":3}',
-  ]);
-});
-
-test("lets no value of a line widen the channel, or take one of the device's own topics", () => {
-  const settings = { format: "json", channel: "{s}", value: "x" } as const;
-  for (const [sensor, channel] of Object.entries({ "a/b": "a_b", "#": "_", set: "set_" })) {
-    assert.deepEqual(says(settings, `{"s":"${sensor}"}\n`), [`${channel}=x`]);
-  }
-});
-
-test("publishes as unparsed, and counts, what does not fill a template", () => {
-  const lines: Record<string, string> = {
-    '{"n":"t"}': "does not fill the channel {s}",
-    '{"s":""}': "does not fill the channel {s}",
-    '{"s":"a"}': "does not fill the value {v}",
-    "{": "is not json",
-  };
-  for (const [line, reason] of Object.entries(lines)) {
-    assert.deepEqual(says({ format: "json", channel: "{s}", value: "{v}" }, `${line}\n`), [
-      `! a line ${reason}`,
-      `unparsed=${line}`,
-    ]);
-  }
-  assert.deepEqual(says({ format: "json", channel: "{s}" }, '{"s":"a","":1}\n'), [
-    "! a line has a name that is no channel",
-    'unparsed={"s":"a","":1}',
-  ]);
-});
-
-test("writes a command by the template of its channel, else by that of all", () => {
-  const settings = {
-    command: "SET {channel} {payload}",
-    commands: [
-      { channel: "led", send: "L{payload}", allow: ["0", "1"] },
-      { channel: "dim/one", send: "D {payload}!", pattern: "[0-9]{1,3}" },
-      { channel: "restart", send: "RST" },
-    ],
-  };
-  assert.equal(encode(settings, "led", "1"), "L1\n");
-  assert.equal(encode(settings, "dim/one", "255"), "D 255!\n");
-  assert.equal(encode(settings, "restart", "PRESS"), "RST\n");
-  assert.equal(encode(settings, "fan", "on {channel}"), "SET fan on {channel}\n");
-  assert.equal(encode(settings, undefined, "raw"), "raw\n");
-  refused(/^led takes "0", "1"$/, encode(settings, "led", "2"));
-  refused(/^led takes/, encode(settings, "led", Buffer.of(0xff)));
-  refused(/^dim\/one takes what fits/, encode(settings, "dim/one", "255 1"));
-  refused(/one topic level/, encode(settings, "dim/two", "1"));
-  refused(/holds a blank/, encode(settings, "fan on", "1"));
-  refused(/one line/, encode(settings, "fan", "1\nRST"));
 });
 
 test("latin1: reads and writes the device's bytes as UTF-8's characters", () => {

@@ -1,5 +1,5 @@
-// document: what the bridge says of its links, by their supervisors and hosts.
-// Path: links, devices → [document] → status. Touches: nothing.
+// link-status: how each link is, by its supervisor and its host, as the status tells it.
+// Path: links, devices → [link-status] → status. Touches: nothing.
 
 import type { DeviceStatus, LinkState, LinkStatus } from "#contract/links";
 import { type LinkSettings, whereOf } from "#runtime/settings-links";

@@ -1,5 +1,5 @@
-// flash-client: the bridge's own client of the broker, as flashing has it.
-// Path: flash → [flash-client] → devices, and back. Touches: nothing.
+// flash-door: the way between flashing and the broker, by the client that is the bridge's own.
+// Path: flash → [flash-door] → devices, and back. Touches: nothing.
 
 import { FLASH_COMMANDS } from "#contract/flash";
 import type { FlashSettings } from "#runtime/settings-flash";
@@ -21,7 +21,7 @@ export class FlashDoor {
 
   client(devices: Publishing): FlashClient {
     return {
-      subscribe: (_filter, handler) => {
+      listen: (handler) => {
         this.#handler = handler;
       },
       publish: ({ topic, payload, isLasting, retain, correlationData }) => {
