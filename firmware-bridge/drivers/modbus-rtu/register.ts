@@ -15,7 +15,7 @@ import {
   widthOf,
 } from "./values.ts";
 
-export function layoutOf(settings: RegisterSettings): ValueLayout {
+function layoutOf(settings: RegisterSettings): ValueLayout {
   const { byte_order: byteOrder, word_order: wordOrder } = settings;
   return { ...settings, byteOrder, wordOrder };
 }

@@ -163,7 +163,7 @@ export class Topics {
 }
 
 /** The topic of two octets (§6.7); undefined when it is no text. */
-export function shortName(id: number): string | undefined {
+function shortName(id: number): string | undefined {
   return textOf(Uint8Array.of(id >> 8, id & 0xff));
 }
 

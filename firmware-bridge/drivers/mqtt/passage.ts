@@ -7,7 +7,7 @@ import { backoffMs, wait } from "#runtime/backoff";
 import type { Log } from "#runtime/log";
 import type { BrokerDoor, Link } from "../../driver.ts";
 
-export const PASSAGE_LIMITS = {
+const PASSAGE_LIMITS = {
   /** Sent by the device before the broker has answered its CONNECT; beyond, the link waits. */
   earlyBytesMax: 16_384,
   /** Given to the link at once: what a device that connects anew may still get of what was before. */
